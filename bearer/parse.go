@@ -1,0 +1,226 @@
+// Package bearer reads the credential of a request: the one Bearer token in
+// its Authorization header (RFC 6750 §2.1, RFC 9110 §11.4).
+//
+// It promises that a [Token] has exactly the syntax the RFCs allow, that one
+// request never yields two of them, and that a Token cannot be printed by
+// mistake. It does not say whether a token is good; package verifier does.
+package bearer
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"unsafe"
+)
+
+// What can be wrong with a credential. [Parser.Parse] returns errors that match
+// one of these with [errors.Is]; their texts name the exact fault, are fixed,
+// and never hold any part of the header.
+var (
+	// ErrMissing: the request carries no Bearer credential.
+	ErrMissing = errors.New("no bearer token")
+	// ErrMalformed: there is a Bearer credential that is not 1*SP b64token.
+	ErrMalformed = errors.New("malformed bearer token")
+	// ErrMultiple: there is more than one Authorization value.
+	ErrMultiple = errors.New("more than one credential")
+)
+
+// The faults in detail. They are made once, so that a flood of bad headers
+// allocates nothing.
+var (
+	errNoHeader    = newFault(ErrMissing, "the request has no Authorization header")
+	errOtherScheme = newFault(ErrMissing, "the Authorization header uses another scheme than Bearer")
+	errNoToken     = newFault(ErrMalformed, "there is no token after the word Bearer")
+	errSeparator   = newFault(ErrMalformed, "the word Bearer and the token are to be separated by spaces alone")
+	errQuotes      = newFault(ErrMalformed, "the token is in quotes; send it without them")
+	errTrailing    = newFault(ErrMalformed, "something follows the token")
+	errAlphabet    = newFault(ErrMalformed, "the token has a character that a bearer token cannot have")
+	errPadding     = newFault(ErrMalformed, "the token has an equals sign that is not at its end")
+	errTooLong     = newFault(ErrMalformed, "the token is too long")
+	errTwoLines    = newFault(ErrMultiple, "the request has more than one Authorization header")
+	errComma       = newFault(ErrMultiple, "the Authorization header holds more than one credential")
+)
+
+// fault is one of the three errors, with words about what exactly is wrong.
+type fault struct {
+	kind   error
+	detail string
+}
+
+func newFault(kind error, detail string) error { return &fault{kind, detail} }
+
+func (f *fault) Error() string { return f.detail }
+func (f *fault) Unwrap() error { return f.kind }
+
+// The bounds of a Parser's token length, in bytes.
+const (
+	DefaultMaxTokenBytes = 8 << 10
+	MaxTokenBytes        = 64 << 10
+)
+
+// Parser turns header values into Tokens. It may be used concurrently.
+type Parser struct {
+	maxTokenBytes int
+	key           [32]byte
+}
+
+// NewParser returns a Parser that accepts tokens of up to maxTokenBytes bytes
+// (1 to [MaxTokenBytes]; 0 means [DefaultMaxTokenBytes]) and digests them with
+// a random key of its own.
+func NewParser(maxTokenBytes int) (*Parser, error) {
+	if maxTokenBytes == 0 {
+		maxTokenBytes = DefaultMaxTokenBytes
+	}
+	if maxTokenBytes < 0 || maxTokenBytes > MaxTokenBytes {
+		return nil, fmt.Errorf("longest token of %d bytes: want 1 to %d", maxTokenBytes, MaxTokenBytes)
+	}
+	p := &Parser{maxTokenBytes: maxTokenBytes}
+	_, _ = rand.Read(p.key[:]) // never fails (Go 1.24 and later)
+	return p, nil
+}
+
+// Parse reads the credential from all values of the request's Authorization
+// header, in the form in which an HTTP parser hands them out: without outer
+// white space, one string for each header line. A list without values, or with
+// one empty value, is a request without credential.
+//
+// The error matches [ErrMissing], [ErrMalformed] or [ErrMultiple]. For a good
+// header of a usual length nothing is allocated.
+func (p *Parser) Parse(values []string) (Token, error) {
+	switch {
+	case len(values) == 0:
+		return Token{}, errNoHeader
+	case len(values) > 1:
+		return Token{}, errTwoLines
+	case values[0] == "":
+		return Token{}, errNoHeader
+	}
+	value, err := cutScheme(values[0])
+	if err != nil {
+		return Token{}, err
+	}
+	return p.ParseToken(value)
+}
+
+// ParseToken reads a bare token, as it stands after the scheme: for tools that
+// get one from a file or standard input. Its errors match [ErrMalformed] or
+// [ErrMultiple].
+func (p *Parser) ParseToken(value string) (Token, error) {
+	if value == "" {
+		return Token{}, errNoToken
+	}
+	if len(value) > p.maxTokenBytes {
+		return Token{}, errTooLong
+	}
+	if err := checkSyntax(value); err != nil {
+		return Token{}, err
+	}
+	return Token{
+		data:   unsafe.StringData(value),
+		length: len(value),
+		digest: p.digest(value),
+	}, nil
+}
+
+const scheme = "bearer"
+
+// cutScheme takes the auth-scheme and the 1*SP after it off a header value
+// (RFC 9110 §11.4; the scheme's case does not matter, §11.1).
+func cutScheme(header string) (string, error) {
+	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+		return "", errOtherScheme
+	}
+	rest := header[len(scheme):]
+	switch {
+	case rest == "":
+		return "", errNoToken
+	case rest[0] != ' ' && isSchemeChar(rest[0]):
+		return "", errOtherScheme // "Bearerish abc": the scheme's name only begins alike
+	case rest[0] != ' ':
+		return "", errSeparator
+	}
+	for rest != "" && rest[0] == ' ' {
+		rest = rest[1:]
+	}
+	if rest != "" && rest[0] == '\t' {
+		return "", errSeparator
+	}
+	return rest, nil
+}
+
+// isSchemeChar reports whether c is an RFC 9110 §5.6.2 tchar, that is, may be
+// part of an auth-scheme's name.
+func isSchemeChar(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}
+
+// checkSyntax checks b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" /
+// "+" / "/" ) *"=" (RFC 6750 §2.1).
+func checkSyntax(value string) error {
+	end := len(value)
+	for end > 0 && value[end-1] == '=' {
+		end--
+	}
+	if end == 0 {
+		return errAlphabet
+	}
+	for i := range end {
+		if !tokenChar[value[i]] {
+			return nameFault(value, i)
+		}
+	}
+	return nil
+}
+
+// nameFault says what the character at i, which no token may have there, most
+// likely means.
+func nameFault(value string, i int) error {
+	switch {
+	case strings.IndexByte(value, ',') >= 0:
+		return errComma // also how a proxy joins two header lines (RFC 9110 §5.3)
+	case value[i] == '"' || value[i] == '\'':
+		return errQuotes
+	case value[i] == ' ' || value[i] == '\t':
+		return errTrailing
+	case value[i] == '=':
+		return errPadding
+	default:
+		return errAlphabet
+	}
+}
+
+// tokenChar tells the characters of b64token, padding apart.
+var tokenChar = func() (table [256]bool) {
+	for c := range 256 {
+		table[c] = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.IndexByte("-._~+/", byte(c)) >= 0
+	}
+	return table
+}()
+
+// Tokens up to this length are digested on the stack.
+const shortToken = 224
+
+// digest returns SHA-256(key || value). The key comes first and has a fixed
+// length, so the digests of a secret key are unpredictable; that such a digest
+// could be extended does not matter, because none leaves the process.
+func (p *Parser) digest(value string) Digest {
+	if len(value) <= shortToken {
+		var buf [len(p.key) + shortToken]byte
+		copy(buf[:], p.key[:])
+		n := copy(buf[len(p.key):], value)
+		return sha256.Sum256(buf[:len(p.key)+n])
+	}
+	buf := digestBuffers.Get().(*[]byte)
+	*buf = append(append((*buf)[:0], p.key[:]...), value...)
+	sum := sha256.Sum256(*buf)
+	clear(*buf)
+	digestBuffers.Put(buf)
+	return sum
+}
+
+var digestBuffers = sync.Pool{New: func() any { return new([]byte) }}

@@ -1,0 +1,76 @@
+package bearer
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"unsafe"
+)
+
+// Digest is a keyed SHA-256 of a token's value. Its key is random for each
+// [Parser], so nobody outside the process can choose tokens whose digests
+// collide or fall into one bucket. Digests of different Parsers are unrelated.
+type Digest [32]byte
+
+// Token is a credential that matched the b64token syntax of RFC 6750 §2.1. It
+// says nothing about whether the token is good.
+//
+// A Token does not show its value: every verb of fmt, every logger and every
+// marshaller of the standard library gets the fingerprint instead, also when
+// the Token is an unexported field of something that is printed whole. The one
+// way to the value is [Token.Reveal].
+//
+// The zero Token holds nothing; its value is empty. A Token is immutable and
+// may be used concurrently. It keeps the memory of the header it was parsed
+// from alive.
+type Token struct {
+	// Tokens are compared by Digest; == would compare addresses.
+	_ [0]func()
+	// A pointer, not a string: reflection-based printers follow a string in an
+	// unexported field, but print a *byte as an address.
+	data   *byte
+	length int
+	digest Digest
+}
+
+// Digest returns the keyed digest of the token's value.
+func (t *Token) Digest() *Digest { return &t.digest }
+
+// Reveal returns the token's value, for the one call that has to carry it: the
+// question to the verifier. It must not be stored, logged or put into an error.
+func (t Token) Reveal() string {
+	if t.data == nil {
+		return ""
+	}
+	return unsafe.String(t.data, t.length)
+}
+
+// Fingerprint returns twelve hexadecimal digits that stand for the token
+// wherever people read. It tells tokens of one process apart and allows no way
+// back to the value. The zero Token's is "none".
+func (t Token) Fingerprint() string {
+	if t.data == nil {
+		return "none"
+	}
+	// The tail, so that no part of what the cache uses as its key is shown.
+	return hex.EncodeToString(t.digest[len(t.digest)-6:])
+}
+
+// String returns the fingerprint.
+func (t Token) String() string { return t.Fingerprint() }
+
+// GoString returns the fingerprint.
+func (t Token) GoString() string { return t.Fingerprint() }
+
+// Format writes the fingerprint, whatever the verb and flags.
+func (t Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, t.Fingerprint()) }
+
+// LogValue returns the fingerprint.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.Fingerprint()) }
+
+// MarshalText returns the fingerprint.
+func (t Token) MarshalText() ([]byte, error) { return []byte(t.Fingerprint()), nil }
+
+// MarshalJSON returns the fingerprint as a JSON string.
+func (t Token) MarshalJSON() ([]byte, error) { return []byte(`"` + t.Fingerprint() + `"`), nil }
