@@ -61,7 +61,7 @@ proto-check: $(TOOLS)
 .PHONY: vet
 vet:
 	go vet ./...
-	go mod tidy -diff
+	@go mod tidy -diff | sed '/^diff current\/go.sum/,$$d' || { echo 'go.mod is not tidy: go mod tidy'; exit 1; }
 
 .PHONY: golangci
 golangci: $(TOOLS)
