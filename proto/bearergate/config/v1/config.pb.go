@@ -5,10 +5,15 @@
 // source: bearergate/config/v1/config.proto
 
 // What an operator writes to run bearergate.
+//
+// The file is YAML with the field names as they stand here. Every comment that names a default or a range does so in
+// its last line; a test holds them against the code. The text of a rule follows the field's value in an error, so it
+// begins with a verb and ends with what to write instead.
 
 package configv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -24,10 +29,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Config is the whole configuration file.
+// Config is the whole configuration file. The smallest one names a listener and a verifier:
+//
+//	listeners:
+//	  ext_authz: {address: "0.0.0.0:9191"}
+//	verifiers:
+//	  - name: crm
+//	    verifytoken: {url: "https://api.i1.crm-now.de/v1/getOauthToken.php"}
+//
+// A duration is a number with a unit, such as 500ms, 3s or 1m30s. In every value, ${NAME} stands for the environment
+// variable NAME, which must be set; $${ is a plain ${. What a variable holds is taken as it is and never read as YAML.
+// Inside { } and [ ] a value with ${NAME} needs quotes: {address: "${ADDRESS}"}.
 type Config struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where the gateway listens. A listener that is not named does not listen.
+	// Where the gateway listens. A listener that is not named does not listen; ext_authz or auth_request must be.
 	Listeners *Listeners `protobuf:"bytes,1,opt,name=listeners,proto3" json:"listeners,omitempty"`
 	// Who is asked whether a token is good. Exactly one for now; names are unique.
 	Verifiers []*Verifier `protobuf:"bytes,2,rep,name=verifiers,proto3" json:"verifiers,omitempty"`
@@ -39,7 +54,8 @@ type Config struct {
 	DefaultPolicy *Policy `protobuf:"bytes,5,opt,name=default_policy,json=defaultPolicy,proto3" json:"default_policy,omitempty"`
 	// What is logged, and how. Logs go to standard error.
 	Log *Log `protobuf:"bytes,6,opt,name=log,proto3" json:"log,omitempty"`
-	// How long requests in flight may take to finish after SIGTERM. Default 10s, at most 5m.
+	// How long requests in flight may take to finish after SIGTERM or SIGINT. What is left then is cut off.
+	// Default: 10s. Range: 1ms to 5m.
 	ShutdownTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=shutdown_timeout,json=shutdownTimeout,proto3" json:"shutdown_timeout,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -124,14 +140,16 @@ func (x *Config) GetShutdownTimeout() *durationpb.Duration {
 	return nil
 }
 
-// Listeners are the doors of the gateway.
+// Listeners are the doors of the gateway. No two may share an address.
 type Listeners struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Envoy's gRPC ext_authz v3.
+	// Envoy's gRPC ext_authz, version 3.
 	ExtAuthz *ExtAuthz `protobuf:"bytes,1,opt,name=ext_authz,json=extAuthz,proto3" json:"ext_authz,omitempty"`
-	// HTTP for nginx auth_request, Envoy's HTTP ext_authz, Caddy forward_auth and others.
+	// HTTP for nginx auth_request, Envoy's HTTP ext_authz, Caddy forward_auth and others: any method, any path under
+	// /auth.
 	AuthRequest *AuthRequest `protobuf:"bytes,2,opt,name=auth_request,json=authRequest,proto3" json:"auth_request,omitempty"`
-	// Health, metrics: for the operator. Keep it on loopback.
+	// Health and metrics, for the operator. Anyone who reaches it can read the metrics, so keep it on loopback unless
+	// they are collected from elsewhere.
 	Admin         *Admin `protobuf:"bytes,3,opt,name=admin,proto3" json:"admin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -188,13 +206,19 @@ func (x *Listeners) GetAdmin() *Admin {
 	return nil
 }
 
+// ExtAuthz is the door for Envoy's gRPC calls.
 type ExtAuthz struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// host:port or unix:/path/to/socket. Port 0 picks a free one.
+	// Where to listen: host:port, or unix:/path/to/socket with an absolute path of at most 107 bytes. The host is an IP
+	// address or a name; an IPv6 address stands in brackets. Without a host (":9191") it listens on all addresses.
+	// Port 0 picks a free one, which the log names. Needed.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	// Concurrent checks on one connection of Envoy (HTTP/2 streams). Default 1000.
+	// The most checks at once on one connection (HTTP/2 streams). Envoy queues the ones above it.
+	// Default: 1000. Range: 1 to 100000.
 	MaxConcurrentStreams uint32 `protobuf:"varint,2,opt,name=max_concurrent_streams,json=maxConcurrentStreams,proto3" json:"max_concurrent_streams,omitempty"`
-	// Largest check accepted, in bytes. Default 1 MiB (1048576); room for max_request_bytes when bodies are sent by mistake.
+	// The largest check that is read, in bytes; a larger one is refused. A check holds the headers, so this must be at
+	// least credential.max_token_bytes + 4096. The default also has room for a body that Envoy sends along.
+	// Default: 1048576. Range: 8192 to 16777216.
 	MaxMessageBytes uint32 `protobuf:"varint,3,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -251,11 +275,16 @@ func (x *ExtAuthz) GetMaxMessageBytes() uint32 {
 	return 0
 }
 
+// AuthRequest is the door for HTTP proxies.
 type AuthRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// host:port or unix:/path/to/socket. Port 0 picks a free one.
+	// Where to listen: host:port, or unix:/path/to/socket with an absolute path of at most 107 bytes. The host is an IP
+	// address or a name; an IPv6 address stands in brackets. Without a host (":9192") it listens on all addresses.
+	// Port 0 picks a free one, which the log names. Needed.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	// Largest request header accepted, in bytes. Default 65536.
+	// The largest request header that is read, in bytes, all lines together; a larger one is refused. It must be at
+	// least credential.max_token_bytes + 4096.
+	// Default: 65536. Range: 8192 to 1048576.
 	MaxHeaderBytes uint32 `protobuf:"varint,2,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -305,9 +334,12 @@ func (x *AuthRequest) GetMaxHeaderBytes() uint32 {
 	return 0
 }
 
+// Admin is the door for the operator and for the tools that watch the gateway.
 type Admin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// host:port or unix:/path/to/socket. Port 0 picks a free one.
+	// Where to listen: host:port, or unix:/path/to/socket with an absolute path of at most 107 bytes. The host is an IP
+	// address or a name; an IPv6 address stands in brackets. Without a host (":9190") it listens on all addresses.
+	// Port 0 picks a free one, which the log names. Needed.
 	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -353,13 +385,17 @@ func (x *Admin) GetAddress() string {
 // Verifier is somebody who can tell whether a token is good.
 type Verifier struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name in logs, metrics and errors: lower case letters, digits, - and _.
+	// The name in logs, metrics and errors: 1 to 63 lower case letters, digits, - and _, the first one a letter or a
+	// digit. Needed.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whom to ask. Exactly one is needed.
+	//
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Verifier_Verifytoken
 	Kind isVerifier_Kind `protobuf_oneof:"kind"`
-	// How long one call may take, connection and retry included. Default 3s; 50ms to 60s.
+	// How long one call may take, from connecting to the last byte of the answer. A call that takes longer is no answer.
+	// Default: 3s. Range: 50ms to 60s.
 	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -439,15 +475,23 @@ func (*Verifier_Verifytoken) isVerifier_Kind() {}
 // Verifytoken asks an endpoint by POST with the form field verifytoken.
 type Verifytoken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The endpoint. https, or http to loopback only unless allow_plaintext is set.
+	// The endpoint: an absolute https URL without user name, password or fragment, at most 2048 bytes. A query is sent
+	// as it stands; a token is never put there. http is for loopback only (localhost, 127.0.0.0/8, ::1) unless
+	// allow_plaintext is set. Needed.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	// Allows http:// to a host that is not loopback. Tokens then cross the network in clear.
+	// Default: false.
 	AllowPlaintext bool `protobuf:"varint,2,opt,name=allow_plaintext,json=allowPlaintext,proto3" json:"allow_plaintext,omitempty"`
-	// How the field is sent: "multipart" (default; multipart/form-data) or "form" (application/x-www-form-urlencoded).
+	// How the field is sent: multipart (multipart/form-data, as the endpoint's own description does) or form
+	// (application/x-www-form-urlencoded).
+	// Default: multipart.
 	Encoding string `protobuf:"bytes,3,opt,name=encoding,proto3" json:"encoding,omitempty"`
-	// A PEM file of certificate authorities that may sign the endpoint's certificate, instead of the system's.
+	// A PEM file of certificate authorities that may sign the endpoint's certificate, instead of the system's; at most
+	// 1 MiB. A relative path starts at the folder of the configuration file. For an https URL only.
+	// Without it, the authorities that the system trusts.
 	CaFile string `protobuf:"bytes,4,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
-	// Most connections to the endpoint at once, idle ones kept. Default 64.
+	// The most connections to the endpoint at once; calls above it wait for one. Idle ones are kept for the next call.
+	// Default: 64. Range: 1 to 10000.
 	MaxConnections uint32 `protobuf:"varint,5,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -518,13 +562,18 @@ func (x *Verifytoken) GetMaxConnections() uint32 {
 	return 0
 }
 
+// Cache is what the gateway remembers, in its own memory. A verdict is never used longer than 300s without being asked
+// again, which is how long a token lives.
 type Cache struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many tokens are remembered. Default 100000.
+	// How many tokens are remembered, good and refused ones together. Memory is used as they come.
+	// Default: 100000. Range: 1 to 10000000.
 	MaxTokens uint32 `protobuf:"varint,1,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
-	// How long a good answer is used. Default 60s, at most 300s.
+	// How long a good answer is used. A token that is withdrawn may pass until then.
+	// Default: 60s. Range: 1ms to 300s.
 	ValidTtl *durationpb.Duration `protobuf:"bytes,2,opt,name=valid_ttl,json=validTtl,proto3" json:"valid_ttl,omitempty"`
-	// How long a refusal is used. Default 10s, at most 300s.
+	// How long a refusal is used.
+	// Default: 10s. Range: 1ms to 300s.
 	InvalidTtl    *durationpb.Duration `protobuf:"bytes,3,opt,name=invalid_ttl,json=invalidTtl,proto3" json:"invalid_ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -581,9 +630,11 @@ func (x *Cache) GetInvalidTtl() *durationpb.Duration {
 	return nil
 }
 
+// Credential is what may stand in the Authorization header.
 type Credential struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Longest token accepted, in bytes. Default 8192, at most 65536.
+	// The longest token that is accepted, in bytes; a longer one is malformed.
+	// Default: 8192. Range: 64 to 65536.
 	MaxTokenBytes uint32 `protobuf:"varint,1,opt,name=max_token_bytes,json=maxTokenBytes,proto3" json:"max_token_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -626,11 +677,14 @@ func (x *Credential) GetMaxTokenBytes() uint32 {
 	return 0
 }
 
+// Policy is what becomes of a request.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The realm of the WWW-Authenticate challenge. Default "api".
+	// The realm of the WWW-Authenticate challenge: 1 to 128 printable ASCII characters without " and \.
+	// Default: api.
 	Realm string `protobuf:"bytes,1,opt,name=realm,proto3" json:"realm,omitempty"`
-	// Whether the API behind the edge sees the token: "strip" (default) or "keep".
+	// Whether the API behind the edge sees the token: strip or keep.
+	// Default: strip.
 	ForwardToken  string `protobuf:"bytes,2,opt,name=forward_token,json=forwardToken,proto3" json:"forward_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -680,11 +734,14 @@ func (x *Policy) GetForwardToken() string {
 	return ""
 }
 
+// Log is what the gateway writes to standard error.
 type Log struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// debug, info (default), warn or error.
+	// The least that is worth a line: debug, info, warn or error.
+	// Default: info.
 	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
-	// auto (default: text on a terminal, else JSON), json or text.
+	// json, text, or auto: text on a terminal, else json.
+	// Default: auto.
 	Format        string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -738,56 +795,85 @@ var File_bearergate_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb2\x03\n" +
+	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xae\a\n" +
 	"\x06Config\x12=\n" +
-	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12<\n" +
-	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierR\tverifiers\x121\n" +
+	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12\xc1\x03\n" +
+	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierB\x82\x03\xbaH\xfe\x02\xba\x01\x9c\x01\n" +
+	"\x11verifiers.missing\x1a\x86\x01this.size() > 0 ? '' : 'is missing; name whom to ask, for example [{name: crm, verifytoken: {url: \"https://api.example.com/verify\"}}]'\xba\x01`\n" +
+	"\x11verifiers.several\x129has more than one entry; keep the one that is to be asked\x1a\x10this.size() <= 1\xba\x01x\n" +
+	"\x10verifiers.unique\x12.has one name twice; give each verifier its own\x1a4this.filter(v, v.name != '').map(v, v.name).unique()R\tverifiers\x121\n" +
 	"\x05cache\x18\x03 \x01(\v2\x1b.bearergate.config.v1.CacheR\x05cache\x12@\n" +
 	"\n" +
 	"credential\x18\x04 \x01(\v2 .bearergate.config.v1.CredentialR\n" +
 	"credential\x12C\n" +
 	"\x0edefault_policy\x18\x05 \x01(\v2\x1c.bearergate.config.v1.PolicyR\rdefaultPolicy\x12+\n" +
-	"\x03log\x18\x06 \x01(\v2\x19.bearergate.config.v1.LogR\x03log\x12D\n" +
-	"\x10shutdown_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0fshutdownTimeout\"\xc1\x01\n" +
+	"\x03log\x18\x06 \x01(\v2\x19.bearergate.config.v1.LogR\x03log\x12\xb9\x01\n" +
+	"\x10shutdown_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationBs\xbaHp\xba\x01m\n" +
+	"\x16shutdown_timeout.range\x12 is out of range; write 1ms to 5m\x1a1this >= duration('1ms') && this <= duration('5m')R\x0fshutdownTimeout\"\xa1\x03\n" +
 	"\tListeners\x12;\n" +
 	"\text_authz\x18\x01 \x01(\v2\x1e.bearergate.config.v1.ExtAuthzR\bextAuthz\x12D\n" +
 	"\fauth_request\x18\x02 \x01(\v2!.bearergate.config.v1.AuthRequestR\vauthRequest\x121\n" +
-	"\x05admin\x18\x03 \x01(\v2\x1b.bearergate.config.v1.AdminR\x05admin\"\x86\x01\n" +
-	"\bExtAuthz\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\x124\n" +
-	"\x16max_concurrent_streams\x18\x02 \x01(\rR\x14maxConcurrentStreams\x12*\n" +
-	"\x11max_message_bytes\x18\x03 \x01(\rR\x0fmaxMessageBytes\"Q\n" +
-	"\vAuthRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\x12(\n" +
-	"\x10max_header_bytes\x18\x02 \x01(\rR\x0emaxHeaderBytes\"!\n" +
-	"\x05Admin\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\xa2\x01\n" +
-	"\bVerifier\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12E\n" +
-	"\vverifytoken\x18\x02 \x01(\v2!.bearergate.config.v1.VerifytokenH\x00R\vverifytoken\x123\n" +
-	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\x06\n" +
-	"\x04kind\"\xa6\x01\n" +
-	"\vVerifytoken\x12\x10\n" +
-	"\x03url\x18\x01 \x01(\tR\x03url\x12'\n" +
-	"\x0fallow_plaintext\x18\x02 \x01(\bR\x0eallowPlaintext\x12\x1a\n" +
-	"\bencoding\x18\x03 \x01(\tR\bencoding\x12\x17\n" +
-	"\aca_file\x18\x04 \x01(\tR\x06caFile\x12'\n" +
-	"\x0fmax_connections\x18\x05 \x01(\rR\x0emaxConnections\"\x9a\x01\n" +
-	"\x05Cache\x12\x1d\n" +
+	"\x05admin\x18\x03 \x01(\v2\x1b.bearergate.config.v1.AdminR\x05admin:\xdd\x01\xbaH\xd9\x01\x1a\xd6\x01\n" +
+	"\x10listeners.answer\x12\x92\x01answers no proxy; add ext_authz (for Envoy) or auth_request (for nginx and other HTTP proxies), for example ext_authz: {address: \"127.0.0.1:9191\"}\x1a-has(this.ext_authz) || has(this.auth_request)\"\xed\x03\n" +
+	"\bExtAuthz\x12r\n" +
+	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
+	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
+	"this != ''R\aaddress\x12\xb1\x01\n" +
+	"\x16max_concurrent_streams\x18\x02 \x01(\rB{\xbaHx\xba\x01u\n" +
+	"\x1cmax_concurrent_streams.range\x126is out of range; write a whole number from 1 to 100000\x1a\x1dthis >= 1u && this <= 100000uR\x14maxConcurrentStreams\x12\xb8\x01\n" +
+	"\x11max_message_bytes\x18\x03 \x01(\rB\x8b\x01\xbaH\x87\x01\xba\x01\x83\x01\n" +
+	"\x17max_message_bytes.range\x12Dis out of range; write a whole number of bytes from 8192 to 16777216\x1a\"this >= 8192u && this <= 16777216uR\x0fmaxMessageBytes\"\xb7\x02\n" +
+	"\vAuthRequest\x12r\n" +
+	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
+	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
+	"this != ''R\aaddress\x12\xb3\x01\n" +
+	"\x10max_header_bytes\x18\x02 \x01(\rB\x88\x01\xbaH\x84\x01\xba\x01\x80\x01\n" +
+	"\x16max_header_bytes.range\x12Cis out of range; write a whole number of bytes from 8192 to 1048576\x1a!this >= 8192u && this <= 1048576uR\x0emaxHeaderBytes\"\x98\x01\n" +
+	"\x05Admin\x12\x8e\x01\n" +
+	"\aaddress\x18\x01 \x01(\tBt\xbaHq\xba\x01n\n" +
+	"\x0faddress.missing\x12Ois missing; write host:port or unix:/path/to/socket, for example 127.0.0.1:9190\x1a\n" +
+	"this != ''R\aaddress\"\x90\x05\n" +
+	"\bVerifier\x12\xfe\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\xe9\x01\xbaH\xe5\x01\xba\x01\xe1\x01\n" +
+	"\tname.form\x1a\xd3\x01this == '' ? 'is missing; write a short name, for example crm': this.matches('^[a-z0-9][a-z0-9_-]{0,62}$') ? '': 'is no name; write 1 to 63 lower case letters, digits, - and _, the first one a letter or a digit'R\x04name\x12E\n" +
+	"\vverifytoken\x18\x02 \x01(\v2!.bearergate.config.v1.VerifytokenH\x00R\vverifytoken\x12\xa3\x01\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationBn\xbaHk\xba\x01h\n" +
+	"\rtimeout.range\x12\"is out of range; write 50ms to 60s\x1a3this >= duration('50ms') && this <= duration('60s')R\atimeout:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n" +
+	"\rverifier.kind\x12^does not say whom to ask; add for example verifytoken: {url: \"https://api.example.com/verify\"}\x1a\x15has(this.verifytoken)B\x06\n" +
+	"\x04kind\"\xa3\x04\n" +
+	"\vVerifytoken\x12\xb9\x01\n" +
+	"\x03url\x18\x01 \x01(\tB\xa6\x01\xbaH\xa2\x01\xba\x01\x9e\x01\n" +
+	"\burl.form\x1a\x91\x01this == '' ? 'is missing; write the https URL of the endpoint': bytes(this).size() > 2048 ? 'is too long; write a URL of at most 2048 bytes' : ''R\x03url\x12'\n" +
+	"\x0fallow_plaintext\x18\x02 \x01(\bR\x0eallowPlaintext\x12x\n" +
+	"\bencoding\x18\x03 \x01(\tB\\\xbaHY\xba\x01V\n" +
+	"\x0eencoding.known\x12%is not known; write multipart or form\x1a\x1dthis in ['multipart', 'form']R\bencoding\x12\x17\n" +
+	"\aca_file\x18\x04 \x01(\tR\x06caFile\x12\x9b\x01\n" +
+	"\x0fmax_connections\x18\x05 \x01(\rBr\xbaHo\xba\x01l\n" +
+	"\x15max_connections.range\x125is out of range; write a whole number from 1 to 10000\x1a\x1cthis >= 1u && this <= 10000uR\x0emaxConnections\"\xe0\x04\n" +
+	"\x05Cache\x12\x92\x01\n" +
 	"\n" +
-	"max_tokens\x18\x01 \x01(\rR\tmaxTokens\x126\n" +
-	"\tvalid_ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bvalidTtl\x12:\n" +
-	"\vinvalid_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"invalidTtl\"4\n" +
+	"max_tokens\x18\x01 \x01(\rBs\xbaHp\xba\x01m\n" +
+	"\x10max_tokens.range\x128is out of range; write a whole number from 1 to 10000000\x1a\x1fthis >= 1u && this <= 10000000uR\tmaxTokens\x12\xdc\x01\n" +
+	"\tvalid_ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\xa3\x01\xbaH\x9f\x01\xba\x01\x9b\x01\n" +
+	"\x0fvalid_ttl.range\x12Sis out of range; write 1ms to 300s, since no answer may outlive the 300s of a token\x1a3this >= duration('1ms') && this <= duration('300s')R\bvalidTtl\x12\xe2\x01\n" +
+	"\vinvalid_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\xa5\x01\xbaH\xa1\x01\xba\x01\x9d\x01\n" +
+	"\x11invalid_ttl.range\x12Sis out of range; write 1ms to 300s, since no answer may outlive the 300s of a token\x1a3this >= duration('1ms') && this <= duration('300s')R\n" +
+	"invalidTtl\"\xb4\x01\n" +
 	"\n" +
-	"Credential\x12&\n" +
-	"\x0fmax_token_bytes\x18\x01 \x01(\rR\rmaxTokenBytes\"C\n" +
-	"\x06Policy\x12\x14\n" +
-	"\x05realm\x18\x01 \x01(\tR\x05realm\x12#\n" +
-	"\rforward_token\x18\x02 \x01(\tR\fforwardToken\"3\n" +
-	"\x03Log\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\tR\x05level\x12\x16\n" +
-	"\x06format\x18\x02 \x01(\tR\x06formatBFZDgithub.com/bearergate/bearergate/proto/bearergate/config/v1;configv1b\x06proto3"
+	"Credential\x12\xa5\x01\n" +
+	"\x0fmax_token_bytes\x18\x01 \x01(\rB}\xbaHz\xba\x01w\n" +
+	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xc5\x02\n" +
+	"\x06Policy\x12\xba\x01\n" +
+	"\x05realm\x18\x01 \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x9b\x01\n" +
+	"\n" +
+	"realm.form\x12dcannot be sent in a header; write 1 to 128 printable ASCII characters without quotes and backslashes\x1a'this.matches('^[ !#-\\\\[\\\\]-~]{1,128}$')R\x05realm\x12~\n" +
+	"\rforward_token\x18\x02 \x01(\tBY\xbaHV\xba\x01S\n" +
+	"\x13forward_token.known\x12!is not known; write strip or keep\x1a\x19this in ['strip', 'keep']R\fforwardToken\"\x85\x02\n" +
+	"\x03Log\x12\x85\x01\n" +
+	"\x05level\x18\x01 \x01(\tBo\xbaHl\xba\x01i\n" +
+	"\vlevel.known\x12.is not known; write debug, info, warn or error\x1a*this in ['debug', 'info', 'warn', 'error']R\x05level\x12v\n" +
+	"\x06format\x18\x02 \x01(\tB^\xbaH[\xba\x01X\n" +
+	"\fformat.known\x12&is not known; write auto, json or text\x1a this in ['auto', 'json', 'text']R\x06formatBFZDgithub.com/bearergate/bearergate/proto/bearergate/config/v1;configv1b\x06proto3"
 
 var (
 	file_bearergate_config_v1_config_proto_rawDescOnce sync.Once

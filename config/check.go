@@ -1,0 +1,228 @@
+package config
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"buf.build/go/protovalidate"
+
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+)
+
+// finding is what a rule says about a field.
+type finding struct {
+	path string
+	// text begins with a verb: the value is put in front of it, unless bare is set.
+	text string
+	bare bool
+	// unless names fields whose own fault, if one was found before, explains this one.
+	unless []string
+}
+
+// check gives all that is wrong with a filled-in configuration: what the rules in config.proto find, and here what they
+// cannot say.
+func check(config *configv1.Config, file string) []finding {
+	var found []finding
+	err := protovalidate.Validate(config)
+	if invalid, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
+		for _, violation := range invalid.Violations {
+			found = append(found, finding{
+				path: protovalidate.FieldPathString(violation.Proto.GetField()),
+				text: violation.Proto.GetMessage(),
+			})
+		}
+	} else if err != nil {
+		// A rule that does not compile. A test would have seen it.
+		found = append(found, finding{text: "cannot be checked: " + err.Error(), bare: true})
+	}
+
+	found = append(found, checkListeners(config)...)
+	for i, verifier := range config.GetVerifiers() {
+		if endpoint := verifier.GetVerifytoken(); endpoint != nil {
+			found = append(found, checkVerifytoken(item("verifiers", i)+".verifytoken", endpoint, filepath.Dir(file))...)
+		}
+	}
+	return found
+}
+
+// headerRoom is what a request's header holds besides the token, at least.
+const headerRoom = 4096
+
+func checkListeners(config *configv1.Config) []finding {
+	var found []finding
+	listeners := config.GetListeners()
+
+	type door struct{ path, address string }
+	var doors []door
+	if l := listeners.GetExtAuthz(); l != nil {
+		doors = append(doors, door{"listeners.ext_authz.address", l.GetAddress()})
+	}
+	if l := listeners.GetAuthRequest(); l != nil {
+		doors = append(doors, door{"listeners.auth_request.address", l.GetAddress()})
+	}
+	if l := listeners.GetAdmin(); l != nil {
+		doors = append(doors, door{"listeners.admin.address", l.GetAddress()})
+	}
+	var good []door
+	for _, d := range doors {
+		if d.address == "" {
+			continue // The rule in config.proto reports it.
+		}
+		if _, _, err := ParseAddress(d.address); err != nil {
+			found = append(found, finding{path: d.path, text: err.Error()})
+			continue
+		}
+		for _, other := range good {
+			if sameDoor(d.address, other.address) {
+				found = append(found, finding{path: d.path, text: "cannot be listened on together with " + other.path + "; write another port or path"})
+				break
+			}
+		}
+		good = append(good, d)
+	}
+
+	needed := config.GetCredential().GetMaxTokenBytes() + headerRoom
+	text := fmt.Sprintf("has no room for a token of credential.max_token_bytes and other headers; write at least %d", needed)
+	small := func(path string) {
+		found = append(found, finding{path: path, text: text, bare: true, unless: []string{path, "credential.max_token_bytes"}})
+	}
+	if l := listeners.GetExtAuthz(); l != nil && l.GetMaxMessageBytes() < needed {
+		small("listeners.ext_authz.max_message_bytes")
+	}
+	if l := listeners.GetAuthRequest(); l != nil && l.GetMaxHeaderBytes() < needed {
+		small("listeners.auth_request.max_header_bytes")
+	}
+	return found
+}
+
+func checkVerifytoken(path string, endpoint *configv1.Verifytoken, folder string) []finding {
+	var found []finding
+	at, err := parseEndpoint(endpoint.GetUrl(), endpoint.GetAllowPlaintext())
+	if err != nil && endpoint.GetUrl() != "" {
+		found = append(found, finding{path: path + ".url", text: err.Error(), bare: true})
+	}
+	if file := endpoint.GetCaFile(); file != "" {
+		if at != nil && at.Scheme != "https" {
+			found = append(found, finding{path: path + ".ca_file", text: "has no use with an http URL; write an https URL, or take ca_file out"})
+		} else if err := checkCAFile(inFolder(folder, file)); err != nil {
+			found = append(found, finding{path: path + ".ca_file", text: err.Error()})
+		}
+	}
+	return found
+}
+
+// parseEndpoint reads the URL of an endpoint. It returns a URL or an error that says what to write instead; the error
+// holds no more of the URL than its scheme and host.
+func parseEndpoint(text string, plaintext bool) (*url.URL, error) {
+	if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || isControl(r) }) {
+		return nil, errors.New("has spaces or control characters; write the URL without them")
+	}
+	scheme, _, found := strings.Cut(text, "://")
+	if !found {
+		return nil, errors.New("is not a whole URL; write https:// and the host in front")
+	}
+	if scheme = strings.ToLower(scheme); scheme != "https" && scheme != "http" {
+		return nil, errors.New("has an unknown scheme; write https")
+	}
+	endpoint, err := url.Parse(text)
+	if err != nil {
+		// The error of net/url holds the URL, password and all.
+		return nil, errors.New("is not a URL; write https://host/path, with a number for a port and %-codes in hexadecimal")
+	}
+	host := endpoint.Hostname()
+	switch port, err := strconv.ParseUint(endpoint.Port(), 10, 16); {
+	case endpoint.User != nil:
+		return nil, errors.New("has a user name or password; take it out, the endpoint needs none to verify a token")
+	case host == "":
+		return nil, errors.New("has no host; write https://host/path")
+	case !isHost(host):
+		return nil, errors.New("has no good host; write an IP address or a host name after https://")
+	case strings.HasSuffix(endpoint.Host, ":"), endpoint.Port() != "" && (err != nil || port == 0):
+		return nil, errors.New("has no good port; write a number from 1 to 65535 after the colon, or take the colon out")
+	case strings.Contains(text, "#"):
+		return nil, errors.New("has a fragment; take it out from the # on, it is never sent")
+	}
+	if err := checkQuery(endpoint); err != nil {
+		return nil, err
+	}
+	if scheme == "http" && !plaintext && !isLoopback(host) {
+		return nil, fmt.Errorf("plain http to %s would send tokens in clear; use https, or set allow_plaintext: true", host)
+	}
+	return endpoint, nil
+}
+
+func checkQuery(endpoint *url.URL) error {
+	query, err := url.ParseQuery(endpoint.RawQuery)
+	if err != nil {
+		return errors.New("has a query that is not well formed; write name=value, joined with &, other characters as %-codes")
+	}
+	if endpoint.ForceQuery {
+		return errors.New("ends with a ? and no query; take it out")
+	}
+	for name := range query {
+		switch strings.ToLower(name) {
+		case "verifytoken", "token", "access_token":
+			return errors.New("has a token in its query; take it out, the gateway sends each token in the body")
+		}
+	}
+	return nil
+}
+
+// checkCAFile sees that a file holds certificates that can be trusted with.
+func checkCAFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("is not there; write the path of a PEM file, a relative one starts at the folder of this file")
+	case err != nil:
+		return errors.New("cannot be read; see that the path is right and that the gateway's user may read it")
+	case !info.Mode().IsRegular():
+		return errors.New("is no file; write the path of a PEM file")
+	}
+	data, err := readFile(path)
+	if err != nil {
+		return errors.New("cannot be read; see that the gateway's user may read it")
+	}
+	if len(data) > maxFileBytes {
+		return errors.New("has more than 1 MiB; name a PEM file with the certificates alone")
+	}
+	certificates := 0
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return errors.New("holds a certificate that cannot be read; export it again in PEM format")
+		}
+		certificates++
+	}
+	if certificates == 0 {
+		return errors.New("holds no certificate; name a PEM file with at least one BEGIN CERTIFICATE block")
+	}
+	return nil
+}
+
+// resolveFiles makes the paths in the configuration independent of where its own file lies.
+func resolveFiles(config *configv1.Config, file string) {
+	for _, verifier := range config.GetVerifiers() {
+		if endpoint := verifier.GetVerifytoken(); endpoint.GetCaFile() != "" {
+			endpoint.CaFile = inFolder(filepath.Dir(file), endpoint.CaFile)
+		}
+	}
+}
+
+func inFolder(folder, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(folder, path)
+}

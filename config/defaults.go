@@ -1,0 +1,94 @@
+package config
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+)
+
+// WithDefaults returns a copy of a configuration with a value in every field that has a default and holds none (0, an
+// empty string, no duration, no message). A listener that is not named stays so, and so does an empty list of verifiers. It checks
+// nothing. What [Load] and [Parse] return is filled in already; this is for a configuration made in code.
+func WithDefaults(config *configv1.Config) *configv1.Config {
+	filled := proto.CloneOf(config)
+	if filled == nil {
+		filled = &configv1.Config{}
+	}
+	fill(filled, func(string) bool { return false })
+	return filled
+}
+
+// fill is the one place where a default has its value; the comments in config.proto name the same, and a test compares
+// them. A field at a path that was written keeps what was written, so that a 0 is refused and not replaced.
+func fill(config *configv1.Config, written func(path string) bool) {
+	f := filler{written: written}
+
+	config.Listeners = orNew(config.Listeners)
+	if l := config.Listeners.ExtAuthz; l != nil {
+		f.number(&l.MaxConcurrentStreams, "listeners.ext_authz.max_concurrent_streams", 1000)
+		f.number(&l.MaxMessageBytes, "listeners.ext_authz.max_message_bytes", 1<<20)
+	}
+	if l := config.Listeners.AuthRequest; l != nil {
+		f.number(&l.MaxHeaderBytes, "listeners.auth_request.max_header_bytes", 64<<10)
+	}
+
+	for i, verifier := range config.GetVerifiers() {
+		path := item("verifiers", i)
+		f.duration(&verifier.Timeout, 3*time.Second)
+		if endpoint := verifier.GetVerifytoken(); endpoint != nil {
+			f.text(&endpoint.Encoding, path+".verifytoken.encoding", "multipart")
+			f.number(&endpoint.MaxConnections, path+".verifytoken.max_connections", 64)
+		}
+	}
+
+	config.Cache = orNew(config.Cache)
+	f.number(&config.Cache.MaxTokens, "cache.max_tokens", 100_000)
+	f.duration(&config.Cache.ValidTtl, 60*time.Second)
+	f.duration(&config.Cache.InvalidTtl, 10*time.Second)
+
+	config.Credential = orNew(config.Credential)
+	f.number(&config.Credential.MaxTokenBytes, "credential.max_token_bytes", 8<<10)
+
+	config.DefaultPolicy = orNew(config.DefaultPolicy)
+	f.text(&config.DefaultPolicy.Realm, "default_policy.realm", "api")
+	f.text(&config.DefaultPolicy.ForwardToken, "default_policy.forward_token", "strip")
+
+	config.Log = orNew(config.Log)
+	f.text(&config.Log.Level, "log.level", "info")
+	f.text(&config.Log.Format, "log.format", "auto")
+
+	f.duration(&config.ShutdownTimeout, 10*time.Second)
+}
+
+type filler struct {
+	written func(path string) bool
+}
+
+func (f filler) number(field *uint32, path string, value uint32) {
+	if *field == 0 && !f.written(path) {
+		*field = value
+	}
+}
+
+func (f filler) text(field *string, path, value string) {
+	if *field == "" && !f.written(path) {
+		*field = value
+	}
+}
+
+// duration needs no path: a message field tells by itself whether it was written.
+func (f filler) duration(field **durationpb.Duration, value time.Duration) {
+	if *field == nil {
+		*field = durationpb.New(value)
+	}
+}
+
+func orNew[T any](message *T) *T {
+	if message == nil {
+		return new(T)
+	}
+	return message
+}
