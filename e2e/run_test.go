@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+)
+
+// run is what all tests of one run share.
+type run struct {
+	tokens  tokenBook
+	outputs outputs
+	ports   ports
+	cases   atomic.Int64
+	root    string // holds what every program writes, until the end of the run
+	folders atomic.Int64
+}
+
+// nextCase returns a name that no other request has.
+func (r *run) nextCase() string { return "case-" + strconv.FormatInt(r.cases.Add(1), 10) }
+
+// folder makes a folder for one program. It lasts until the end of the run, and
+// every user may enter it: nginx's workers are another one.
+func (r *run) folder(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(r.root, strconv.FormatInt(r.folders.Add(1), 10))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestMain lets more tests run at once than there are processors: most of them wait
+// for a time-out of a proxy or for an answer that is held back.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", "32"); err != nil {
+			panic(err)
+		}
+	}
+	m.Run()
+}
+
+// TestBehindRealProxies runs everything that needs a proxy, and then searches all
+// that was written by anybody for all tokens that were used.
+func TestBehindRealProxies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real proxies take too long for -short")
+	}
+	r := &run{root: t.TempDir()}
+	if err := os.Chmod(filepath.Dir(r.root), 0o755); err != nil { // t.TempDir's own is for its user alone
+		t.Fatal(err)
+	}
+	api := newAPI(t)
+
+	t.Run("requests", func(t *testing.T) {
+		t.Run("to a gateway that misbehaves", func(t *testing.T) { testMisbehaviour(t, r) })
+	})
+
+	t.Run("no token is in any output", func(t *testing.T) {
+		r.outputs.addText("headers and paths that reached the API", api.headers())
+		r.outputs.search(t, r.tokens.all())
+	})
+}
