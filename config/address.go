@@ -82,7 +82,7 @@ func isHost(s string) bool {
 			return false
 		}
 		if strings.ContainsFunc(label, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
+			return !isWord(r) && r != '-'
 		}) {
 			return false
 		}
@@ -141,6 +141,11 @@ func sameHost(a, b string) bool {
 func isAll(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "" || err == nil && ip.Is6() && !ip.Is4In6() && ip.IsUnspecified()
+}
+
+// isWord reports whether r is an ASCII letter, a digit or _.
+func isWord(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_'
 }
 
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }

@@ -215,7 +215,7 @@ func checkCAFile(path string) error {
 func resolveFiles(config *configv1.Config, file string) {
 	for _, verifier := range config.GetVerifiers() {
 		if endpoint := verifier.GetVerifytoken(); endpoint.GetCaFile() != "" {
-			endpoint.CaFile = inFolder(filepath.Dir(file), endpoint.CaFile)
+			endpoint.CaFile = inFolder(filepath.Dir(file), endpoint.GetCaFile())
 		}
 	}
 }

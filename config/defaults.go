@@ -26,12 +26,12 @@ func WithDefaults(config *configv1.Config) *configv1.Config {
 func fill(config *configv1.Config, written func(path string) bool) {
 	f := filler{written: written}
 
-	config.Listeners = orNew(config.Listeners)
-	if l := config.Listeners.ExtAuthz; l != nil {
+	config.Listeners = orNew(config.GetListeners())
+	if l := config.GetListeners().GetExtAuthz(); l != nil {
 		f.number(&l.MaxConcurrentStreams, "listeners.ext_authz.max_concurrent_streams", 1000)
 		f.number(&l.MaxMessageBytes, "listeners.ext_authz.max_message_bytes", 1<<20)
 	}
-	if l := config.Listeners.AuthRequest; l != nil {
+	if l := config.GetListeners().GetAuthRequest(); l != nil {
 		f.number(&l.MaxHeaderBytes, "listeners.auth_request.max_header_bytes", 64<<10)
 	}
 
@@ -44,19 +44,19 @@ func fill(config *configv1.Config, written func(path string) bool) {
 		}
 	}
 
-	config.Cache = orNew(config.Cache)
+	config.Cache = orNew(config.GetCache())
 	f.number(&config.Cache.MaxTokens, "cache.max_tokens", 100_000)
 	f.duration(&config.Cache.ValidTtl, 60*time.Second)
 	f.duration(&config.Cache.InvalidTtl, 10*time.Second)
 
-	config.Credential = orNew(config.Credential)
+	config.Credential = orNew(config.GetCredential())
 	f.number(&config.Credential.MaxTokenBytes, "credential.max_token_bytes", 8<<10)
 
-	config.DefaultPolicy = orNew(config.DefaultPolicy)
+	config.DefaultPolicy = orNew(config.GetDefaultPolicy())
 	f.text(&config.DefaultPolicy.Realm, "default_policy.realm", "api")
 	f.text(&config.DefaultPolicy.ForwardToken, "default_policy.forward_token", "strip")
 
-	config.Log = orNew(config.Log)
+	config.Log = orNew(config.GetLog())
 	f.text(&config.Log.Level, "log.level", "info")
 	f.text(&config.Log.Format, "log.format", "auto")
 

@@ -48,7 +48,5 @@ func isVariable(name string) bool {
 	if name == "" || '0' <= name[0] && name[0] <= '9' {
 		return false
 	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_')
-	})
+	return !strings.ContainsFunc(name, func(r rune) bool { return !isWord(r) })
 }

@@ -205,7 +205,7 @@ func (t *tree) number(path string, node *yaml.Node, at place) (clamped, good boo
 	digits := strings.TrimPrefix(node.Value, "-")
 	quoted := node.Tag == "!!str" && !at.variables
 	if quoted || !isDigits(digits) || len(digits) > 1 && digits[0] == '0' {
-		t.problem(node, path, at.quote()+"is not a whole number; write digits alone, without quotes, units and separators")
+		t.problem(node, path, at.quote()+"is not a whole number; write digits alone: no quotes, units, separators or zeros in front")
 		return false, false
 	}
 	if digits != node.Value && digits != "0" {
