@@ -34,14 +34,19 @@ build: ## every package compiles; the command goes to bin/bearergate
 	go build ./...
 	go build -trimpath -o bin/bearergate ./cmd/bearergate
 
+# buf finds what the schemas import in .cache/proto; tools/validateproto says why it is not fetched from elsewhere.
+.PHONY: imports
+imports:
+	@go run -C tools ./validateproto ../.cache/proto
+
 .PHONY: generate
-generate: $(TOOLS) ## write the Go code of proto/ again
+generate: $(TOOLS) imports ## write again what is generated from proto/
 	buf generate
 
 .PHONY: fmt
-fmt: $(TOOLS) ## format Go and proto files
+fmt: $(TOOLS) imports ## format Go and proto files
 	@$(GO_FILES) | xargs gofumpt -l -w
-	buf format -w
+	buf format proto -w
 
 .PHONY: fmt-check
 fmt-check: $(TOOLS)
@@ -49,9 +54,9 @@ fmt-check: $(TOOLS)
 	if [ -n "$$wrong" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$wrong"; exit 1; fi
 
 .PHONY: proto-check
-proto-check: $(TOOLS)
+proto-check: $(TOOLS) imports
 	buf lint
-	buf format --diff --exit-code
+	buf format proto --diff --exit-code
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	buf generate --output "$$fresh"; \
 	(cd "$$fresh" && find . -type f) | sort | while read -r file; do \
