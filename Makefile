@@ -59,18 +59,21 @@ proto-check: $(TOOLS) imports
 	buf format proto --diff --exit-code
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	buf generate --output "$$fresh"; \
-	(cd "$$fresh" && find . -type f) | sort | while read -r file; do \
-	  diff -u "$$file" "$$fresh/$$file" >/dev/null || { echo "out of date, run make generate: $$file"; exit 1; }; \
-	done
+	wrong=$$({ (cd "$$fresh" && find . -type f); find ./proto -name '*.pb.go'; } | sort -u | while read -r file; do \
+	  cmp -s "$$file" "$$fresh/$$file" || echo "$$file"; \
+	done); \
+	if [ -n "$$wrong" ]; then printf 'out of date or not generated, run make generate:\n%s\n' "$$wrong"; exit 1; fi
 
 .PHONY: vet
 vet:
 	go vet ./...
+	go vet -C tools ./...
 	@go mod tidy -diff | sed '/^diff current\/go.sum/,$$d' || { echo 'go.mod is not tidy: go mod tidy'; exit 1; }
 
 .PHONY: golangci
 golangci: $(TOOLS)
 	golangci-lint run ./...
+	cd tools && golangci-lint run ./...
 
 .PHONY: lint
 lint: fmt-check proto-check vet golangci ## format, proto files, go vet, go.mod, golangci-lint
@@ -78,6 +81,7 @@ lint: fmt-check proto-check vet golangci ## format, proto files, go vet, go.mod,
 .PHONY: unit
 unit: ## unit tests and fuzz seeds with the race detector
 	go test -race -run '$(RUN)' $$($(UNIT_PACKAGES))
+	go test -C tools -run '$(RUN)' ./...
 
 .PHONY: e2e
 e2e: ## tests with real Envoy, nginx and Caddy
