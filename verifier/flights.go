@@ -1,0 +1,84 @@
+package verifier
+
+import (
+	"context"
+	"runtime/debug"
+	"sync"
+
+	"github.com/bearergate/bearergate/bearer"
+)
+
+// flights lets all who want the verdict on one token share one call. A call
+// belongs to none of them: it goes on when they give up, and ends with the
+// flights.
+type flights struct {
+	ctx     context.Context //nolint:containedctx // the life of all calls, which outlives each request
+	end     context.CancelFunc
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	open   map[bearer.Digest]*flight
+}
+
+// flight is one call, from its start until its verdict is found without it.
+type flight struct {
+	landed chan struct{}
+	// What came of it, to be read once landed is closed.
+	entry entry
+	err   error
+}
+
+func newFlights() *flights {
+	ctx, end := context.WithCancel(context.Background())
+	return &flights{ctx: ctx, end: end, open: map[bearer.Digest]*flight{}}
+}
+
+// join returns the flight for a token. If there is none, it takes a last look
+// with find, because a flight may have ended since the caller looked, and then
+// starts one that runs fly. If find found the entry, there is no flight.
+func (fs *flights) join(d *bearer.Digest, find func() (entry, bool), fly func(*flight)) (f *flight, found entry, err error) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.closed {
+		return nil, entry{}, ErrClosed
+	}
+	if f := fs.open[*d]; f != nil {
+		return f, entry{}, nil
+	}
+	if e, ok := find(); ok {
+		return nil, e, nil
+	}
+	f = &flight{landed: make(chan struct{})}
+	fs.open[*d] = f
+	fs.running.Go(func() { fly(f) })
+	return f, entry{}, nil
+}
+
+// forget takes a flight from those that can be joined.
+func (fs *flights) forget(d *bearer.Digest, f *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.open[*d] == f {
+		delete(fs.open, *d)
+	}
+}
+
+// close ends all calls and waits for them. From now on none is started.
+func (fs *flights) close() {
+	fs.mu.Lock()
+	fs.closed = true
+	fs.mu.Unlock()
+	fs.end()
+	fs.running.Wait()
+}
+
+// call asks next, and turns a panic into an error.
+func call(ctx context.Context, next Verifier, t bearer.Token) (v Verdict, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			v, err = Verdict{}, Recovered(value, debug.Stack())
+		}
+	}()
+	return next.Verify(ctx, t)
+}

@@ -1,0 +1,241 @@
+package verifier
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/bearergate/bearergate/bearer"
+)
+
+// Encoding is how the verifytoken field travels.
+type Encoding string
+
+const (
+	// Multipart is multipart/form-data, which the endpoint's own description uses.
+	Multipart Encoding = "multipart"
+	// Form is application/x-www-form-urlencoded.
+	Form Encoding = "form"
+)
+
+// The bounds of what is read from the endpoint, in bytes.
+const (
+	maxReply       = 64 << 10
+	maxReplyHeader = 64 << 10
+)
+
+// VerifytokenOptions describe an endpoint. URL is required.
+type VerifytokenOptions struct {
+	// Name stands for the endpoint in errors.
+	Name string
+	// URL is where the question is sent, whole.
+	URL string
+	// Encoding is how; "" means Multipart.
+	Encoding Encoding
+	// MaxConnections bounds the connections to the endpoint, idle ones included;
+	// 0 means 64.
+	MaxConnections int
+	// RootCAs may sign the endpoint's certificate; nil means the system's.
+	RootCAs *x509.CertPool
+	// UserAgent is sent with every question; "" means "bearergate".
+	UserAgent string
+}
+
+// Verifytoken asks a crm-now endpoint: POST with the form field verifytoken,
+// answered by {"result": true} or {"result": false}. Every other reply is a
+// [NoAnswer]. It remembers nothing. It may be used concurrently.
+//
+// A question is bounded by its context alone. It is asked a second time only
+// if the connection broke before an answer began, which is what a restart of
+// the endpoint looks like. Redirects are not followed. HTTPS_PROXY and NO_PROXY
+// are obeyed, as [http.ProxyFromEnvironment] reads them.
+type Verifytoken struct {
+	name      string
+	url       string
+	encoding  Encoding
+	userAgent string
+	client    *http.Client
+}
+
+// NewVerifytoken returns a client of the endpoint. It makes no connection yet.
+func NewVerifytoken(o VerifytokenOptions) (*Verifytoken, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, fmt.Errorf("verifier %s: the endpoint's URL is not an http or https URL with a host", o.Name)
+	}
+	switch o.Encoding {
+	case "":
+		o.Encoding = Multipart
+	case Multipart, Form:
+	default:
+		return nil, fmt.Errorf("verifier %s: unknown encoding %q; use %q or %q", o.Name, o.Encoding, Multipart, Form)
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 64
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "bearergate"
+	}
+	transport := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSHandshakeTimeout:    10 * time.Second,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           o.MaxConnections,
+		MaxIdleConnsPerHost:    o.MaxConnections, // the default of 2 would open and close a TLS connection for most calls of a burst
+		MaxConnsPerHost:        o.MaxConnections,
+		IdleConnTimeout:        60 * time.Second,
+		DisableCompression:     true, // the replies are tiny, and a compressed one could be a bomb
+		MaxResponseHeaderBytes: maxReplyHeader,
+	}
+	return &Verifytoken{
+		name:      o.Name,
+		url:       u.String(),
+		encoding:  o.Encoding,
+		userAgent: o.UserAgent,
+		client: &http.Client{
+			Transport: transport,
+			// A token is sent nowhere but to the configured URL.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// Close closes the idle connections.
+func (v *Verifytoken) Close() { v.client.CloseIdleConnections() }
+
+// Verify asks the endpoint. The error is a [NoAnswer].
+func (v *Verifytoken) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
+	contentType, body, err := v.encode(t)
+	if err != nil {
+		return Verdict{}, v.noAnswer("the question could not be written", err)
+	}
+	resp, err := v.ask(ctx, contentType, body)
+	if err != nil && connectionBroke(err) && ctx.Err() == nil {
+		resp, err = v.ask(ctx, contentType, body)
+	}
+	if err != nil {
+		return Verdict{}, v.noAnswer(problemOf(ctx, err), bare(err))
+	}
+	defer resp.Body.Close() //nolint:errcheck // nothing is lost with a reply that was read
+	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	switch {
+	case resp.StatusCode/100 != 2:
+		// The status says more than a body that broke off, so it comes first.
+		return Verdict{}, v.refusedToAnswer(resp)
+	case err != nil:
+		return Verdict{}, v.noAnswer("the endpoint's reply broke off", bare(err))
+	case len(reply) > maxReply:
+		return Verdict{}, v.noAnswer(fmt.Sprintf("the endpoint's reply is longer than %d bytes; is the URL right?", maxReply), nil)
+	}
+	valid, err := parseAnswer(reply)
+	if err != nil {
+		return Verdict{}, v.noAnswer("the endpoint's reply is no answer; is the URL right?", err)
+	}
+	return Verdict{Valid: valid, Source: FromEndpoint, Learnt: time.Now()}, nil
+}
+
+func (v *Verifytoken) ask(ctx context.Context, contentType string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, v.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", v.userAgent)
+	return v.client.Do(req)
+}
+
+// encode writes the question. A multipart part takes the token as it is.
+func (v *Verifytoken) encode(t bearer.Token) (contentType string, body []byte, err error) {
+	if v.encoding == Form {
+		return "application/x-www-form-urlencoded", []byte(url.Values{"verifytoken": {t.Reveal()}}.Encode()), nil
+	}
+	var buf bytes.Buffer
+	w := multipart.NewWriter(&buf) // its boundary is random, so no token can contain it
+	if err := w.WriteField("verifytoken", t.Reveal()); err != nil {
+		return "", nil, err
+	}
+	if err := w.Close(); err != nil {
+		return "", nil, err
+	}
+	return w.FormDataContentType(), buf.Bytes(), nil
+}
+
+func (v *Verifytoken) refusedToAnswer(resp *http.Response) error {
+	problem := "the endpoint answered with status " + strconv.Itoa(resp.StatusCode)
+	if resp.StatusCode/100 == 3 {
+		problem += ", a redirect, which is not followed with a token in hand; write the final URL into the configuration"
+	}
+	return &NoAnswer{Verifier: v.name, Problem: problem, RetryAfter: retryAfter(resp)}
+}
+
+// retryAfter reads the Retry-After of a 429 or 503 (RFC 9110 §10.2.3), 0 if
+// there is none.
+func retryAfter(resp *http.Response) time.Duration {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+		return 0
+	}
+	value := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
+
+func (v *Verifytoken) noAnswer(problem string, cause error) error {
+	return &NoAnswer{Verifier: v.name, Problem: problem, Cause: cause}
+}
+
+// problemOf puts a failed exchange into words.
+func problemOf(ctx context.Context, err error) string {
+	var dns *net.DNSError
+	var cert *tls.CertificateVerificationError
+	switch {
+	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
+		return "the endpoint did not answer in time"
+	case errors.As(err, &dns):
+		return "the endpoint's host name could not be resolved"
+	case errors.As(err, &cert):
+		return "the endpoint's certificate is not trusted"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nobody listens at the endpoint"
+	default:
+		return "the connection to the endpoint failed"
+	}
+}
+
+// bare takes the URL off an error of net/http: the message names the verifier,
+// and an URL may hold what does not belong into a log.
+func bare(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
+	}
+	return err
+}
+
+// connectionBroke reports whether the connection ended before an answer began,
+// as it does when the endpoint restarts. net/http repeats a POST by itself only
+// if nothing of it was written.
+func connectionBroke(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.Contains(err.Error(), "server closed idle connection")
+}
