@@ -44,6 +44,17 @@ var (
 	errComma       = newFault(ErrMultiple, "the Authorization header holds more than one credential")
 )
 
+// Faults returns every error that [Parser.Parse] can give, so that a caller can
+// make its answers ahead. Their texts are printable ASCII without quotes and
+// backslashes, which is what an error_description may hold (RFC 6750 §3).
+func Faults() []error {
+	return []error{
+		errNoHeader, errOtherScheme,
+		errNoToken, errSeparator, errQuotes, errTrailing, errAlphabet, errPadding, errTooLong,
+		errTwoLines, errComma,
+	}
+}
+
 // fault is one of the three errors, with words about what exactly is wrong.
 type fault struct {
 	kind   error

@@ -1,0 +1,90 @@
+package gate
+
+import "fmt"
+
+// Outcome is what becomes of a request.
+type Outcome uint8
+
+const (
+	// Unavailable: nobody could tell; 503. It is the zero value, so that nothing
+	// is let through by omission.
+	Unavailable Outcome = iota
+	// Unauthorized: the credential is missing, malformed or not good; 401.
+	Unauthorized
+	// Allow: the request may go on.
+	Allow
+)
+
+// String returns the outcome's name.
+func (o Outcome) String() string {
+	switch o {
+	case Unavailable:
+		return "unavailable"
+	case Unauthorized:
+		return "unauthorized"
+	case Allow:
+		return "allow"
+	default:
+		return fmt.Sprintf("outcome(%d)", uint8(o))
+	}
+}
+
+// Reason is why a request was decided as it was. The word that String gives is
+// the same in the log, the metrics, the edge's metadata and the documentation.
+type Reason uint8
+
+const (
+	// InternalError: the gateway itself failed. It is the zero value.
+	InternalError Reason = iota
+	// Valid: the token is good.
+	Valid
+	// MissingToken: there is no Bearer credential.
+	MissingToken
+	// MalformedToken: there is one, but it is not what RFC 6750 §2.1 allows.
+	MalformedToken
+	// MultipleTokens: there is more than one Authorization value.
+	MultipleTokens
+	// TokenInURL: there is none, but the query holds an access_token.
+	TokenInURL
+	// InvalidToken: the verifier says that the token is not good.
+	InvalidToken
+	// VerifierUnavailable: the verifier gave no answer.
+	VerifierUnavailable
+
+	// Reasons is the number of reasons.
+	Reasons = iota
+)
+
+// facts about each reason, in one place.
+var facts = [Reasons]struct {
+	word    string
+	outcome Outcome
+	// describe is the error_description of the challenge, where the reason alone
+	// says enough; "" leaves it to the error.
+	describe string
+}{
+	InternalError:       {word: "internal_error", outcome: Unavailable},
+	Valid:               {word: "valid", outcome: Allow},
+	MissingToken:        {word: "missing_token", outcome: Unauthorized},
+	MalformedToken:      {word: "malformed_token", outcome: Unauthorized},
+	MultipleTokens:      {word: "multiple_tokens", outcome: Unauthorized},
+	TokenInURL:          {word: "token_in_url", outcome: Unauthorized, describe: "the token is in the URL; send it in the Authorization header"},
+	InvalidToken:        {word: "invalid_token", outcome: Unauthorized, describe: "the token is not good or has ended; fetch a new one"},
+	VerifierUnavailable: {word: "verifier_unavailable", outcome: Unavailable},
+}
+
+// String returns the reason's word.
+func (r Reason) String() string {
+	if r < Reasons {
+		return facts[r].word
+	}
+	return fmt.Sprintf("reason(%d)", uint8(r))
+}
+
+// Outcome returns what follows from the reason.
+func (r Reason) Outcome() Outcome {
+	if r < Reasons {
+		return facts[r].outcome
+	}
+	return Unavailable
+}
