@@ -1,0 +1,170 @@
+// Package authrequest is the gateway's face for edges that ask over HTTP: nginx
+// auth_request, Envoy's HTTP ext_authz, Caddy forward_auth and their like.
+//
+// It answers any method at /auth and at any path below it, with 200 or with the
+// refusal. It promises that it reads the credential from the Authorization
+// header alone, never a body, and that what it answers on its own account is
+// never a 2xx. It decides nothing; package gate does.
+package authrequest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bearergate/bearergate/gate"
+)
+
+// Prefix is the path at which, and below which, edges ask.
+const Prefix = "/auth"
+
+// Options are the limits of a [Server]. Wait is required.
+type Options struct {
+	// Wait is how long a decision may take at most.
+	Wait time.Duration
+	// MaxHeaderBytes bounds a request's header; 0 means 64 KiB.
+	MaxHeaderBytes int
+	// KeepToken leaves it to the edge's own configuration whether the API gets the
+	// Authorization header. Otherwise Envoy is told to take it off.
+	KeepToken bool
+	// Logger gets what net/http has to say about connections; nil means none.
+	Logger *slog.Logger
+}
+
+// Limits that no operator has a reason to change.
+const (
+	readHeaderTimeout = 5 * time.Second
+	// A body is not waited for; this is what a slow one may cost.
+	readTimeout = 10 * time.Second
+	// Longer than edges keep an idle connection (the recipes say 30 s), so that it
+	// is never this side that closes one just as it is used.
+	idleTimeout = 2 * time.Minute
+	// writeTime is what a reply may take once it is decided.
+	writeTime = 10 * time.Second
+)
+
+// Server answers HTTP edges on its listeners. Its methods may be called
+// concurrently.
+type Server struct{ http *http.Server }
+
+// NewServer returns a server that asks the gate about each request.
+func NewServer(g *gate.Gate, o Options) *Server {
+	if o.MaxHeaderBytes == 0 {
+		o.MaxHeaderBytes = 64 << 10
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Server{&http.Server{
+		Handler:           newHandler(g, o.KeepToken),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      readHeaderTimeout + o.Wait + writeTime,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    o.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		// Otherwise net/http itself answers "OPTIONS *", with 200.
+		DisableGeneralOptionsHandler: true,
+	}}
+}
+
+// Serve answers on a listener until Shutdown. The error is nil after Shutdown,
+// and else says why the listener failed.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown stops listening and waits for the requests under way. When ctx ends
+// first, it cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close()
+	}
+	return err
+}
+
+// handler answers one request.
+type handler struct {
+	gate   *gate.Gate
+	remove []string // the header that Envoy is to take off an allowed request
+}
+
+func newHandler(g *gate.Gate, keepToken bool) *handler {
+	h := &handler{gate: g}
+	if !keepToken {
+		h.remove = []string{"authorization"}
+	}
+	return h
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		if value := recover(); value != nil {
+			d := h.gate.Recovered(value)
+			write(w, h.gate.Reply(&d))
+		}
+	}()
+	// Not http.ServeMux: it redirects what it finds unclean, and an edge would
+	// take that for an error of ours.
+	if rest, ok := strings.CutPrefix(r.URL.Path, Prefix); !ok || rest != "" && rest[0] != '/' {
+		write(w, &notFound)
+		return
+	}
+	d := h.gate.Decide(r.Context(), gate.Request{
+		Authorization: r.Header["Authorization"],
+		Target:        target(r),
+	})
+	reply := h.gate.Reply(&d)
+	header := w.Header()
+	if d.Outcome() == gate.Allow && reply.Status == http.StatusOK {
+		// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
+		header["X-Envoy-Auth-Headers-To-Remove"] = h.remove
+		header[gate.ReasonHeader] = validReason
+		header["Content-Length"] = zeroLength
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	write(w, reply)
+}
+
+// Ready slices, so that an allowed request allocates none. Nobody changes them.
+var (
+	validReason = []string{gate.Valid.String()}
+	zeroLength  = []string{"0"}
+)
+
+var notFound = gate.Reply{
+	Status: http.StatusNotFound,
+	Header: []gate.Header{{Name: "Content-Type", Value: "application/json"}, {Name: "Cache-Control", Value: "no-store"}},
+	Body:   gate.ErrorBody("nothing is here; ask at " + Prefix + " or below it"),
+}
+
+func write(w http.ResponseWriter, reply *gate.Reply) {
+	for _, h := range reply.Header {
+		w.Header().Set(h.Name, h.Value)
+	}
+	w.WriteHeader(reply.Status)
+	_, _ = w.Write(reply.Body) // an edge that went away is told nothing
+}
+
+// target returns the target of the client's request, as far as the edge tells.
+// nginx (by the recipe) and Caddy name it in a header, Envoy's is behind the
+// prefix. It serves to explain a refusal and nothing else: a client may have
+// written those headers.
+func target(r *http.Request) string {
+	for _, name := range [...]string{"X-Original-Uri", "X-Forwarded-Uri"} {
+		if values := r.Header[name]; len(values) > 0 {
+			return values[0]
+		}
+	}
+	return r.RequestURI
+}
