@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/verifier"
+)
+
+// Metrics count what the gateway does. No label takes a value from a request.
+// It may be used concurrently.
+type Metrics struct {
+	registry  *prometheus.Registry
+	decisions *prometheus.CounterVec
+	calls     *prometheus.HistogramVec
+	panics    prometheus.Counter
+}
+
+// NewMetrics returns metrics of a gateway of this version.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bearergate_decisions_total",
+			Help: "Decisions by listener, reason and source of the verdict (none if there was no verdict).",
+		}, []string{"listener", "reason", "source"}),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "bearergate_verifier_call_duration_seconds",
+			Help:    "Calls to a verifier by outcome (valid, invalid, no_answer), and how long they took.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"verifier", "outcome"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bearergate_panics_total",
+			Help: "Panics that were turned into a 503. Each is a fault of the gateway.",
+		}),
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "bearergate_build_info",
+		Help: "1, with the version of the gateway and of Go.",
+	}, []string{"version", "go_version"})
+	build.WithLabelValues(version, goVersion()).Set(1)
+	m.registry.MustRegister(m.decisions, m.calls, m.panics, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func goVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.GoVersion
+	}
+	return "unknown"
+}
+
+// Decisions returns the function that counts the decisions of a listener.
+func (m *Metrics) Decisions(listener string) func(gate.Reason, verifier.Source) {
+	// All children are made ahead: what is counted at each request must cost an
+	// atomic addition and no lookup, and a rate needs a zero to start from.
+	var counters [gate.Reasons][verifier.Sources]prometheus.Counter
+	for reason := range gate.Reason(gate.Reasons) {
+		for source := range verifier.Source(verifier.Sources) {
+			name := "none"
+			if reason == gate.Valid || reason == gate.InvalidToken {
+				name = source.String()
+			}
+			counters[reason][source] = m.decisions.WithLabelValues(listener, reason.String(), name)
+		}
+	}
+	return func(reason gate.Reason, source verifier.Source) { counters[reason][source].Inc() }
+}
+
+// Calls returns the function that records the calls to a verifier.
+func (m *Metrics) Calls(name string) func(verifier.Outcome, time.Duration) {
+	var observers [verifier.Outcomes]prometheus.Observer
+	for outcome := range verifier.Outcome(verifier.Outcomes) {
+		observers[outcome] = m.calls.WithLabelValues(name, outcome.String())
+	}
+	return func(outcome verifier.Outcome, took time.Duration) { observers[outcome].Observe(took.Seconds()) }
+}
+
+// Panicked counts a panic.
+func (m *Metrics) Panicked() { m.panics.Inc() }
+
+func (m *Metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		EnableOpenMetrics:   true,
+		MaxRequestsInFlight: 4,
+		Timeout:             10 * time.Second,
+	})
+}
