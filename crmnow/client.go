@@ -69,7 +69,7 @@ type Client struct {
 	timeout       time.Duration
 	renewBefore   time.Duration
 	userAgent     string
-	http          *http.Client
+	transport     *http.Transport
 
 	fetches sync.WaitGroup // one for each flight
 
@@ -144,19 +144,15 @@ func NewClient(o ClientOptions) (*Client, error) {
 		timeout:       o.Timeout,
 		renewBefore:   o.RenewBefore,
 		userAgent:     o.UserAgent,
-		http: &http.Client{
-			Transport: &http.Transport{
-				Proxy:                  http.ProxyFromEnvironment,
-				DialContext:            o.Dial,
-				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
-				ForceAttemptHTTP2:      true,
-				MaxIdleConns:           2,
-				IdleConnTimeout:        60 * time.Second,
-				DisableCompression:     true, // the reply is small, and a compressed one could be a bomb
-				MaxResponseHeaderBytes: maxBody,
-			},
-			// The secret goes nowhere but to the configured URL.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            o.Dial,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           2,
+			IdleConnTimeout:        60 * time.Second,
+			DisableCompression:     true, // the reply is small, and a compressed one could be a bomb
+			MaxResponseHeaderBytes: maxBody,
 		},
 	}, nil
 }
@@ -269,11 +265,12 @@ func (c *Client) fetch(ctx context.Context) (Grant, error) {
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.userAgent)
 	asked := time.Now()
-	resp, err := c.http.Do(req)
+	// Not an http.Client: it would look into a redirect, and its errors hold URLs.
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return Grant{}, unreached(ctx, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing is lost with a reply that was read
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case resp.StatusCode/100 != 2:
@@ -307,5 +304,5 @@ func (c *Client) Close() {
 	}
 	c.mu.Unlock()
 	c.fetches.Wait()
-	c.http.CloseIdleConnections()
+	c.transport.CloseIdleConnections()
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,11 +137,6 @@ func notUnderstood(status int, body []byte, err error) *FetchError {
 
 // unreached says why there is no reply at all.
 func unreached(ctx context.Context, err error) *FetchError {
-	// The text of an *url.Error holds the whole URL.
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
 	e := &FetchError{Problem: ProblemConnection, Err: err, Next: "check the URL, the network and HTTPS_PROXY"}
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
