@@ -287,7 +287,8 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // that sends its next request on another connection could be counted twice. The
 // error is that of [Emulator.meet].
 func (e *Emulator) respond(r *http.Request, q question) (reply, Fault, error) {
-	defer e.begin(q)()
+	end := e.begin(q)
+	defer end()
 	fault, err := e.meet(r.Context(), q.job)
 	if err != nil || fault.Close || fault.Reset {
 		return reply{}, fault, err
@@ -358,7 +359,7 @@ func readMultipart(body []byte, boundary string) question {
 	var values []string
 	for parts := multipart.NewReader(bytes.NewReader(body), boundary); ; {
 		part, err := parts.NextRawPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // a wrapped EOF says that the form is cut off
 			return about(values)
 		}
 		if err != nil {

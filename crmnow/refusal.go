@@ -22,7 +22,7 @@ const (
 	// RefusedMethod: the method is not POST. 405.
 	RefusedMethod Refusal = "method"
 	// RefusedTokenInURL: a token is in the URL. 400.
-	RefusedTokenInURL Refusal = "token_in_url"
+	RefusedTokenInURL Refusal = "token_in_url" //nolint:gosec // a reason, not a credential
 	// RefusedTooLarge: the body is longer than 64 KiB. 413.
 	RefusedTooLarge Refusal = "too_large"
 	// RefusedBroken: the form is broken or cut off. 400.
@@ -146,38 +146,45 @@ func (e *Emulator) authenticate(headers []string) (string, Refusal) {
 		return "", RefusedNotBase64
 	}
 	joined := string(decoded)
-	rawID, rawSecret, _ := strings.Cut(joined, ":")
-	id, idErr := url.QueryUnescape(rawID)
-	secret, secretErr := url.QueryUnescape(rawSecret)
-	encodedWell := idErr == nil && secretErr == nil && urlencoded(rawID) && urlencoded(rawSecret)
-	if encodedWell && e.accepts(id, secret) {
+	if id, secret, encoded := split(joined); encoded && e.accepts(id, secret) {
 		return id, ""
 	}
-	return "", e.diagnose(joined, id, secret, encodedWell)
+	return "", e.diagnose(joined)
 }
 
 // diagnose finds out which mistake was made with credentials that are wrong.
-func (e *Emulator) diagnose(joined, id, secret string, encodedWell bool) Refusal {
-	trimmed := strings.TrimRight(joined, "\r\n")
-	twice, err := url.QueryUnescape(joined)
+func (e *Emulator) diagnose(joined string) Refusal {
+	rawID, rawSecret, _ := strings.Cut(joined, ":")
+	id, secret, encoded := split(joined)
+	once, _ := url.QueryUnescape(joined) // "" if it is not encoded
+	innerID, innerSecret, _ := split(once)
 	switch {
-	case trimmed != joined:
+	case strings.ContainsAny(joined+id+secret, "\r\n"): // neither part has one
 		return RefusedLineBreak
 	case e.acceptsPlain(joined):
 		return RefusedNotEncoded
-	case err == nil && twice != joined && (e.acceptsEncoded(twice) || e.acceptsPlain(twice)):
+	case encoded && (e.accepts(innerID, innerSecret) || e.acceptsPlain(once)):
 		return RefusedEncodedTwice
-	case id == "" || secret == "":
+	case rawID == "" || rawSecret == "":
 		return RefusedNoColon
 	case e.accepts(secret, id):
 		return RefusedSwapped
-	case !encodedWell:
+	case !encoded:
 		return RefusedNotEncoded
 	case e.clients[id].IsZero():
 		return RefusedClient
 	default:
 		return RefusedSecret
 	}
+}
+
+// split takes apart and decodes what was joined. encoded reports whether both
+// parts can have come out of form-urlencoding; a part that cannot be decoded is "".
+func split(joined string) (id, secret string, encoded bool) {
+	rawID, rawSecret, _ := strings.Cut(joined, ":")
+	id, idErr := url.QueryUnescape(rawID)
+	secret, secretErr := url.QueryUnescape(rawSecret)
+	return id, secret, idErr == nil && secretErr == nil && urlencoded(rawID) && urlencoded(rawSecret)
 }
 
 func (e *Emulator) accepts(id, secret string) bool {
@@ -194,15 +201,6 @@ func (e *Emulator) acceptsPlain(joined string) bool {
 		}
 	}
 	return false
-}
-
-// acceptsEncoded reports whether a text is an ID and a secret as they are to be
-// joined.
-func (e *Emulator) acceptsEncoded(joined string) bool {
-	rawID, rawSecret, _ := strings.Cut(joined, ":")
-	id, idErr := url.QueryUnescape(rawID)
-	secret, secretErr := url.QueryUnescape(rawSecret)
-	return idErr == nil && secretErr == nil && e.accepts(id, secret)
 }
 
 // urlencoded reports whether a text can have come out of form-urlencoding. It

@@ -74,7 +74,11 @@ type endings []ending
 func (e endings) Len() int           { return len(e) }
 func (e endings) Less(i, j int) bool { return e[i].at.Before(e[j].at) }
 func (e endings) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *endings) Push(x any)        { *e = append(*e, x.(ending)) } //nolint:forcetypeassert // the heap holds nothing else
+
+// Push is for container/heap alone.
+func (e *endings) Push(x any) { *e = append(*e, x.(ending)) } //nolint:forcetypeassert // the heap holds nothing else
+
+// Pop is for container/heap alone.
 func (e *endings) Pop() any {
 	last := len(*e) - 1
 	x := (*e)[last]
