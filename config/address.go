@@ -90,16 +90,6 @@ func isHost(s string) bool {
 	return true
 }
 
-// isLoopback reports whether a host never leaves this machine: localhost, 127.0.0.0/8 and ::1. Other names are not
-// looked up: what they mean may change while the gateway runs.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
 // sameDoor reports whether two good addresses cannot both be listened on.
 func sameDoor(a, b string) bool {
 	aNetwork, a, _ := ParseAddress(a)

@@ -16,6 +16,7 @@ import (
 	"buf.build/go/protovalidate"
 
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+	"github.com/bearergate/bearergate/verifier"
 )
 
 // finding is what a rule says about a field.
@@ -154,7 +155,7 @@ func parseEndpoint(text string, plaintext bool) (*url.URL, error) {
 	if err := checkQuery(endpoint); err != nil {
 		return nil, err
 	}
-	if scheme == "http" && !plaintext && !isLoopback(host) {
+	if scheme == "http" && !plaintext && !verifier.IsLoopback(host) {
 		return nil, fmt.Errorf("plain http to %s would send tokens in clear; use https, or set allow_plaintext: true", host)
 	}
 	return endpoint, nil

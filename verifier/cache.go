@@ -39,7 +39,7 @@ type Cache struct {
 	flights *flights
 	// Refused tokens are kept apart, so that a flood of made-up ones cannot push
 	// good ones out.
-	good, refused             *memory
+	good, refused               *memory
 	goodLingers, refusedLingers *queue
 }
 

@@ -11,6 +11,7 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -42,6 +43,9 @@ type VerifytokenOptions struct {
 	Name string
 	// URL is where the question is sent, whole.
 	URL string
+	// AllowPlaintext lets tokens travel over http:// to a host that is not
+	// loopback.
+	AllowPlaintext bool
 	// Encoding is how; "" means Multipart.
 	Encoding Encoding
 	// MaxConnections bounds the connections to the endpoint, idle ones included;
@@ -74,6 +78,9 @@ func NewVerifytoken(o VerifytokenOptions) (*Verifytoken, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, fmt.Errorf("verifier %s: the endpoint's URL is not an http or https URL with a host", o.Name)
+	}
+	if u.Scheme == "http" && !o.AllowPlaintext && !IsLoopback(u.Hostname()) {
+		return nil, fmt.Errorf("verifier %s: the endpoint's URL begins with http://, which would send tokens in clear; write https://, or allow plaintext", o.Name)
 	}
 	switch o.Encoding {
 	case "":
@@ -112,6 +119,17 @@ func NewVerifytoken(o VerifytokenOptions) (*Verifytoken, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
+}
+
+// IsLoopback reports whether a host, without a port, never leaves this machine:
+// localhost, 127.0.0.0/8 and ::1. Other names are not looked up: what they mean
+// may change.
+func IsLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
 }
 
 // Close closes the idle connections.

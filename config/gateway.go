@@ -1,0 +1,298 @@
+package config
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/bearergate/bearergate/admin"
+	"github.com/bearergate/bearergate/authrequest"
+	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/extauthz"
+	"github.com/bearergate/bearergate/gate"
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+	"github.com/bearergate/bearergate/verifier"
+)
+
+// Names of the listeners, in logs, metrics and [Gateway.Address].
+const (
+	ExtAuthz    = "ext_authz"
+	AuthRequest = "auth_request"
+	Admin       = "admin"
+)
+
+// Gateway is a configuration that was made into running parts: the listeners,
+// the gate of each, and the one verifier behind them.
+type Gateway struct {
+	logger   *slog.Logger
+	shutdown time.Duration
+	doors    []*door
+	admin    *admin.Server // always there, but without a door unless it is configured
+	cache    *verifier.Cache
+	endpoint *verifier.Verifytoken
+}
+
+// door is a listener with the server behind it.
+type door struct {
+	name     string
+	listener net.Listener
+	server   server
+}
+
+// server is what all faces have.
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+// NewGateway makes the parts that a configuration describes, which is one that
+// [Load] or [Parse] returned, and listens on all its addresses: on every one of
+// them, or on none if there is an error. [Gateway.Run] then answers.
+//
+// The logger is told what matters to an operator; the version stands in the
+// metrics and in the User-Agent of calls.
+func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string) (_ *Gateway, err error) {
+	g := &Gateway{logger: logger, shutdown: c.GetShutdownTimeout().AsDuration()}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	metrics := admin.NewMetrics(version)
+	panicked := panicReport(metrics, logger)
+	if err := g.buildVerifier(c, metrics, panicked, version); err != nil {
+		return nil, err
+	}
+	parser, err := bearer.NewParser(int(c.GetCredential().GetMaxTokenBytes()))
+	if err != nil {
+		return nil, fmt.Errorf("credential.max_token_bytes: %w", err)
+	}
+	newGate := func(listener string) (*gate.Gate, error) {
+		return gate.New(gate.Options{
+			Listener: listener,
+			Parser:   parser,
+			Verifier: g.cache,
+			Realm:    c.GetDefaultPolicy().GetRealm(),
+			Decided:  metrics.Decisions(listener),
+			Panicked: panicked,
+			Logger:   logger,
+		})
+	}
+	keepToken := c.GetDefaultPolicy().GetForwardToken() == "keep"
+	if l := c.GetListeners().GetExtAuthz(); l != nil {
+		decide, err := newGate(ExtAuthz)
+		if err != nil {
+			return nil, err
+		}
+		server := extauthz.NewServer(decide, extauthz.Options{
+			MaxConcurrentStreams: l.GetMaxConcurrentStreams(),
+			MaxMessageBytes:      int(l.GetMaxMessageBytes()),
+			KeepToken:            keepToken,
+		})
+		if err := g.open(ctx, ExtAuthz, l.GetAddress(), server); err != nil {
+			return nil, err
+		}
+	}
+	if l := c.GetListeners().GetAuthRequest(); l != nil {
+		decide, err := newGate(AuthRequest)
+		if err != nil {
+			return nil, err
+		}
+		server := authrequest.NewServer(decide, authrequest.Options{
+			Wait:           c.GetVerifiers()[0].GetTimeout().AsDuration(),
+			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
+			KeepToken:      keepToken,
+			Logger:         logger.With(slog.String("listener", AuthRequest)),
+		})
+		if err := g.open(ctx, AuthRequest, l.GetAddress(), server); err != nil {
+			return nil, err
+		}
+	}
+	g.admin = admin.NewServer(metrics, logger.With(slog.String("listener", Admin)))
+	if l := c.GetListeners().GetAdmin(); l != nil {
+		if err := g.open(ctx, Admin, l.GetAddress(), g.admin); err != nil {
+			return nil, err
+		}
+	}
+	for _, d := range g.doors {
+		logger.LogAttrs(ctx, slog.LevelInfo, "listening",
+			slog.String("listener", d.name), slog.String("address", d.address()))
+	}
+	return g, nil
+}
+
+// buildVerifier stacks the stages that answer whether a token is good. This is
+// the one place that knows their order.
+func (g *Gateway) buildVerifier(c *configv1.Config, metrics *admin.Metrics, panicked func(*verifier.Panic), version string) error {
+	v := c.GetVerifiers()[0]
+	roots, err := rootCAs(v.GetVerifytoken().GetCaFile())
+	if err != nil {
+		return fmt.Errorf("verifiers[0].verifytoken.ca_file: %w", err)
+	}
+	g.endpoint, err = verifier.NewVerifytoken(verifier.VerifytokenOptions{
+		Name:           v.GetName(),
+		URL:            v.GetVerifytoken().GetUrl(),
+		AllowPlaintext: v.GetVerifytoken().GetAllowPlaintext(),
+		Encoding:       verifier.Encoding(v.GetVerifytoken().GetEncoding()),
+		MaxConnections: int(v.GetVerifytoken().GetMaxConnections()),
+		RootCAs:        roots,
+		UserAgent:      "bearergate/" + version,
+	})
+	if err != nil {
+		return err
+	}
+	g.logProxy(v)
+	g.cache, err = verifier.NewCache(verifier.NewMeasured(g.endpoint, metrics.Calls(v.GetName())), verifier.CacheOptions{
+		Name:       v.GetName(),
+		MaxTokens:  int(c.GetCache().GetMaxTokens()),
+		ValidTTL:   c.GetCache().GetValidTtl().AsDuration(),
+		InvalidTTL: c.GetCache().GetInvalidTtl().AsDuration(),
+		Timeout:    v.GetTimeout().AsDuration(),
+		Panicked:   panicked,
+	})
+	return err
+}
+
+// logProxy says so when calls to the endpoint go through a proxy that the
+// environment names: nobody should be surprised by that.
+func (g *Gateway) logProxy(v *configv1.Verifier) {
+	r, err := http.NewRequest(http.MethodPost, v.GetVerifytoken().GetUrl(), http.NoBody) //nolint:noctx // it is sent nowhere
+	if err != nil {
+		return
+	}
+	proxy, err := http.ProxyFromEnvironment(r)
+	switch {
+	case err != nil:
+		g.logger.Warn("the proxy named by the environment cannot be used; look at HTTPS_PROXY and HTTP_PROXY", slog.String("verifier", v.GetName()))
+	case proxy != nil:
+		g.logger.Info("the verifier is asked through the proxy that HTTPS_PROXY or HTTP_PROXY names",
+			slog.String("verifier", v.GetName()), slog.String("proxy", proxy.Host))
+	}
+}
+
+func rootCAs(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+	}
+	return pool, nil
+}
+
+// panicReport returns the function that counts and logs a panic that became a
+// 503. Of a burst only some get a line: each has a whole stack.
+func panicReport(metrics *admin.Metrics, logger *slog.Logger) func(*verifier.Panic) {
+	const pause = 10 * time.Second
+	var mu sync.Mutex
+	var last time.Time
+	return func(p *verifier.Panic) {
+		metrics.Panicked()
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); last.IsZero() || now.Sub(last) >= pause {
+			last = now
+			logger.Error("the gateway has a fault: a panic was turned into a 503; please report it with this stack",
+				slog.String("panic", p.Kind), slog.String("stack", string(p.Stack)))
+		}
+	}
+}
+
+// Address returns where a listener listens, as host:port or unix:/path; "" if
+// there is no such listener. Port 0 of the configuration is the real one here.
+func (g *Gateway) Address(listener string) string {
+	for _, d := range g.doors {
+		if d.name == listener {
+			return d.address()
+		}
+	}
+	return ""
+}
+
+func (d *door) address() string {
+	a := d.listener.Addr()
+	if a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	return a.String()
+}
+
+// Run answers on all listeners until ctx ends. Then it tells those who watch
+// that it is about to stop, takes no new connections, and gives requests under
+// way the shutdown time-out to finish. It returns nil, or why a listener failed.
+// When it has returned, nothing of the gateway is left; it cannot run again.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.close()
+	failed := make(chan error, len(g.doors))
+	var serving sync.WaitGroup
+	for _, d := range g.doors {
+		serving.Go(func() {
+			if err := d.server.Serve(d.listener); err != nil {
+				failed <- fmt.Errorf("listener %s at %s failed: %w", d.name, d.address(), err)
+			}
+		})
+	}
+	g.admin.Ready()
+	var err error
+	select {
+	case <-ctx.Done():
+		g.logger.Info("stopping", slog.Duration("at_most", g.shutdown))
+	case err = <-failed:
+		g.logger.Error("stopping, because a listener failed", slog.Any("error", err))
+	}
+	g.drain(context.WithoutCancel(ctx))
+	serving.Wait()
+	g.logger.Info("stopped")
+	return err
+}
+
+// drain stops the faces, and the operator's last, who wants to watch.
+func (g *Gateway) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeoutCause(ctx, g.shutdown, errors.New("the shutdown_timeout is over"))
+	defer cancel()
+	g.admin.Unready()
+	var faces sync.WaitGroup
+	for _, d := range g.doors {
+		if d.name != Admin {
+			faces.Go(func() { g.stop(ctx, d) })
+		}
+	}
+	faces.Wait()
+	for _, d := range g.doors {
+		if d.name == Admin {
+			g.stop(ctx, d)
+		}
+	}
+}
+
+func (g *Gateway) stop(ctx context.Context, d *door) {
+	if err := d.server.Shutdown(ctx); err != nil {
+		g.logger.Warn("requests under way were cut off; a longer shutdown_timeout lets them finish",
+			slog.String("listener", d.name), slog.Any("error", context.Cause(ctx)))
+	}
+}
+
+// close frees all that the gateway holds, also when it was never run.
+func (g *Gateway) close() {
+	for _, d := range g.doors {
+		_ = d.listener.Close() // a server that has run closed it already
+	}
+	if g.cache != nil {
+		g.cache.Close()
+	}
+	if g.endpoint != nil {
+		g.endpoint.Close()
+	}
+}

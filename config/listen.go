@@ -1,0 +1,86 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// maxConnections bounds the connections of a listener; more wait to be
+// accepted. Only edges connect, so there are few, save over HTTP/1.1, where each
+// check under way has its own.
+const maxConnections = 16384
+
+// open listens on an address and puts a server behind it.
+func (g *Gateway) open(ctx context.Context, name, address string, behind server) error {
+	field := "listeners." + name + ".address"
+	network, where, err := ParseAddress(address)
+	if err != nil {
+		return fmt.Errorf("%s: %q %w", field, address, err)
+	}
+	l, err := listen(ctx, network, where)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w%s", field, address, bareListenError(err), listenRemedy(err))
+	}
+	g.doors = append(g.doors, &door{name: name, listener: netutil.LimitListener(l, maxConnections), server: behind})
+	return nil
+}
+
+// listen takes over a socket file that a gateway left behind when it was killed.
+func listen(ctx context.Context, network, where string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, network, where)
+	if network == "unix" && errors.Is(err, syscall.EADDRINUSE) && isAbandoned(ctx, where) {
+		if err := os.Remove(where); err != nil {
+			return nil, err
+		}
+		return config.Listen(ctx, network, where)
+	}
+	return l, err
+}
+
+// isAbandoned reports whether a path is a socket that nobody listens on.
+func isAbandoned(ctx context.Context, path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != fs.ModeSocket {
+		return false
+	}
+	dialer := net.Dialer{Timeout: time.Second}
+	c, err := dialer.DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = c.Close() // somebody is there
+		return false
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// bareListenError takes off what stands in the line already.
+func bareListenError(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+func listenRemedy(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "; stop what listens there, or write another address"
+	case errors.Is(err, fs.ErrPermission):
+		return "; ports below 1024 and folders of other users need rights that this user lacks"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "; this machine has no such address"
+	case errors.Is(err, fs.ErrNotExist):
+		return "; make the folder of the socket first"
+	default:
+		return ""
+	}
+}
