@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bearergate/bearergate/config"
+)
+
+func newConfigCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "config",
+		Short:   "Look at a configuration",
+		Example: "  bearergate config check --config bearergate.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return &ending{code: exitWrong}
+		},
+	}
+	cmd.AddCommand(newConfigCheckCommand())
+	return cmd
+}
+
+// configProblem is a [config.Problem] for scripts.
+type configProblem struct {
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Field  string `json:"field,omitempty"`
+	Text   string `json:"text"`
+}
+
+func newConfigCheckCommand() *cobra.Command {
+	var file string
+	var as output
+	cmd := &cobra.Command{
+		Use:   "check --config FILE",
+		Short: "Say whether serve would take a configuration",
+		Long: `Read a configuration as serve does and name everything that is wrong with it: file, line, column, field, and what
+to write instead. Nothing is started, and no address is tried. Exit code 0 if it is good, 2 if not.`,
+		Example: "  bearergate config check --config bearergate.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := config.Load(file)
+			problems := []configProblem{}
+			var wrong *config.Error
+			if errors.As(err, &wrong) {
+				for _, p := range wrong.Problems {
+					problems = append(problems, configProblem(p))
+				}
+			}
+			if err != nil && as.format != "json" {
+				return &ending{exitWrong, err}
+			}
+			result := struct {
+				Good     bool            `json:"good"`
+				Problems []configProblem `json:"problems"`
+			}{err == nil, problems}
+			if printed := as.print(cmd.OutOrStdout(), result, file+": good\n"); printed != nil {
+				return &ending{exitUnknown, printed}
+			}
+			if err != nil {
+				return &ending{code: exitWrong}
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &file)
+	as.flag(cmd)
+	return cmd
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/bearergate/bearergate/config"
+)
+
+func newServeCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Run the gateway",
+		Long: `Run the gateway until SIGTERM or SIGINT. It then takes no new requests, finishes those under way within
+shutdown_timeout, and ends with exit code 0. A second signal ends it at once.
+
+A configuration that is wrong in any way is refused with file, line and field, and nothing is started.
+Logs go to standard error: JSON, or text on a terminal.`,
+		Example: "  bearergate serve --config bearergate.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(file)
+			if err != nil {
+				return &ending{exitWrong, err}
+			}
+			logger := newLogger(cmd.ErrOrStderr(), c.GetLog().GetLevel(), c.GetLog().GetFormat())
+			gateway, err := config.NewGateway(cmd.Context(), c, logger, version())
+			if err != nil {
+				return &ending{exitWrong, err}
+			}
+			if err := gateway.Run(cmd.Context()); err != nil {
+				return &ending{exitUnknown, err}
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+// configFlag adds the flag that names the configuration file.
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", "", "the configuration `FILE`")
+	must(cmd.MarkFlagRequired("config"))
+	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
+}
+
+// must is for what fails only if this program is wrong.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
