@@ -18,13 +18,16 @@ import (
 // request is what a client sends.
 type request struct {
 	method string // GET if empty
-	path   string // path and query; / if empty
+	path   string // by default one of its own, which names the request in the edge's log
+	query  string // with its question mark
 	// lines are header lines, sent as they stand here, without an end of line. Over
 	// HTTP/2 they are cut at the colon.
 	lines   []string
 	body    io.Reader
 	chunked bool   // the body is sent without saying how long it is
 	proto   string // HTTP/1.1 if empty; HTTP/1.0 or HTTP/2.0
+	// written is called when the edge has been sent all of an HTTP/1 request.
+	written func()
 }
 
 // reply is what a client gets.
@@ -58,9 +61,9 @@ func (e *edge) send(t testing.TB, q request) (reply, string) {
 func (e *edge) try(ctx context.Context, q request) (reply, string, error) {
 	name := e.run.nextCase()
 	q.lines = append([]string{caseHeader + ": " + name}, q.lines...)
-	q.method = cmpOr(q.method, http.MethodGet)
-	q.path = cmpOr(q.path, "/")
-	q.proto = cmpOr(q.proto, "HTTP/1.1")
+	q.method = either(q.method, http.MethodGet)
+	q.path = either(q.path, "/"+name) + q.query
+	q.proto = either(q.proto, "HTTP/1.1")
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	exchange := e.overHTTP1
@@ -75,7 +78,7 @@ func (e *edge) try(ctx context.Context, q request) (reply, string, error) {
 	return r, name, nil
 }
 
-func cmpOr(value, otherwise string) string {
+func either(value, otherwise string) string {
 	if value == "" {
 		return otherwise
 	}
@@ -116,12 +119,15 @@ func (e *edge) overHTTP1(ctx context.Context, q request) (reply, error) {
 	head.WriteString("\r\n")
 	// An edge may refuse before it has read the body; then writing fails, and the
 	// reply is there all the same.
-	written := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(written)
+		defer close(done)
 		_, _ = c.Write(append(head.Bytes(), body...))
+		if q.written != nil {
+			q.written()
+		}
 	}()
-	defer func() { _ = c.Close(); <-written }()
+	defer func() { _ = c.Close(); <-done }()
 
 	sent := &http.Request{Method: q.method}
 	got, err := http.ReadResponse(bufio.NewReader(c), sent)

@@ -28,6 +28,14 @@ type edge struct {
 	http2   *http.Transport
 }
 
+// speaks returns the versions of HTTP that the edge is asked in.
+func (e *edge) speaks() []string {
+	if e.recipe.Program == "envoy" {
+		return []string{http11, http2}
+	}
+	return []string{http11}
+}
+
 // edgeKind is a recipe, perhaps with one setting changed.
 type edgeKind struct {
 	name   string

@@ -103,10 +103,6 @@ func header(key, value string, action corev3.HeaderValueOption_HeaderAppendActio
 	return &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: key, Value: value}, AppendAction: action}
 }
 
-// The body of a 503 when the gateway could not be asked. The recipes say it in the
-// gateway's words.
-const unavailableBody = `{"error":"the token could not be checked, try again later"}`
-
 // what a client must get.
 type outcome struct {
 	status     int
@@ -238,7 +234,6 @@ func testMisbehaviour(t *testing.T, r *run) {
 			_, _ = io.WriteString(w, body)
 		}
 	}
-	const missing = `{"error":"missing or invalid auth token"}`
 	overHTTP := []struct {
 		name   string
 		answer http.HandlerFunc
@@ -251,11 +246,11 @@ func testMisbehaviour(t *testing.T, r *run) {
 		},
 		{
 			"401 is a refusal with its challenge once",
-			say(401, missing, "Content-Type: application/json", `WWW-Authenticate: Bearer realm="api"`, "Cache-Control: no-store"),
+			say(401, refusedBody, "Content-Type: application/json", `WWW-Authenticate: Bearer realm="api"`, "Cache-Control: no-store"),
 			map[string]outcome{
-				"envoy-http": {status: 401, body: missing, challenges: []string{`Bearer realm="api"`}},
-				"nginx":      {status: 401, body: missing, challenges: []string{`Bearer realm="api"`}},
-				"caddy":      {status: 401, body: missing, challenges: []string{`Bearer realm="api"`}},
+				"envoy-http": {status: 401, body: refusedBody, challenges: []string{`Bearer realm="api"`}},
+				"nginx":      {status: 401, body: refusedBody, challenges: []string{`Bearer realm="api"`}},
+				"caddy":      {status: 401, body: refusedBody, challenges: []string{`Bearer realm="api"`}},
 			},
 		},
 		{

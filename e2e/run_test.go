@@ -11,12 +11,15 @@ import (
 
 // run is what all tests of one run share.
 type run struct {
-	tokens  tokenBook
-	outputs outputs
-	ports   ports
-	cases   atomic.Int64
-	root    string // holds what every program writes, until the end of the run
-	folders atomic.Int64
+	command  string // the built bearergate
+	api      *api
+	tokens   tokenBook
+	outputs  outputs
+	expected expectations
+	ports    ports
+	cases    atomic.Int64
+	root     string // holds what every program writes, until the end of the run
+	folders  atomic.Int64
 }
 
 // nextCase returns a name that no other request has.
@@ -57,14 +60,39 @@ func TestBehindRealProxies(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(r.root), 0o755); err != nil { // t.TempDir's own is for its user alone
 		t.Fatal(err)
 	}
-	api := newAPI(t)
+	r.command = buildCommand(t, r.folder(t))
+	r.api = newAPI(t)
 
 	t.Run("requests", func(t *testing.T) {
-		t.Run("to a gateway that misbehaves", func(t *testing.T) { testMisbehaviour(t, r) })
+		t.Run("to a gateway that misbehaves", func(t *testing.T) {
+			t.Parallel()
+			testMisbehaviour(t, r)
+		})
+		t.Run("on a good day", func(t *testing.T) {
+			t.Parallel()
+			s := r.startStack(t, "a good day", append(edgeKinds(), envoyVariants()...), settings{timeout: "3s"})
+			t.Run("by what they carry", func(t *testing.T) { testCredentials(t, s) })
+			t.Run("by method", func(t *testing.T) { testMethods(t, s) })
+			t.Run("with large bodies", func(t *testing.T) { testBodies(t, s) })
+			t.Run("answered by the API with errors", func(t *testing.T) { testAPIAnswers(t, s) })
+			t.Run("with claims that are not the client's to make", func(t *testing.T) { testClaims(t, s) })
+			t.Run("with odd paths", func(t *testing.T) { testPaths(t, s) })
+			t.Run("many with one token", func(t *testing.T) { testOneTokenManyRequests(t, s) })
+			t.Run("many at once with one new token", func(t *testing.T) { testOneTokenAtOnce(t, s) })
+		})
+		t.Run("on a bad night", func(t *testing.T) {
+			t.Parallel()
+			// The gateway is to come back where it was, so it does not pick its ports itself.
+			testTrouble(t, r.startStack(t, "a bad night", edgeKinds(), settings{
+				timeout: "500ms", admin: r.ports.free(t),
+				gates: gates{extAuthz: r.ports.free(t), authRequest: r.ports.free(t)},
+			}))
+		})
 	})
 
+	t.Run("the logs of the edges explain every request", func(t *testing.T) { testEdgeLogs(t, r) })
 	t.Run("no token is in any output", func(t *testing.T) {
-		r.outputs.addText("headers and paths that reached the API", api.headers())
+		r.outputs.addText("headers and paths that reached the API", r.api.headers())
 		r.outputs.search(t, r.tokens.all())
 	})
 }

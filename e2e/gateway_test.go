@@ -1,0 +1,131 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// gateway is a running bearergate.
+type gateway struct {
+	*process
+	settings settings // with the addresses that it has
+}
+
+// buildCommand builds the command as its users do, and with the race detector when
+// the tests have it.
+func buildCommand(t *testing.T, dir string) string {
+	t.Helper()
+	file := filepath.Join(dir, "bearergate")
+	args := []string{"build", "-o", file}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "github.com/bearergate/bearergate/cmd/bearergate")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+	}
+	return file
+}
+
+// settings are what the tests choose of the gateway's configuration.
+type settings struct {
+	endpoint string // the URL to ask
+	timeout  string
+	// Addresses of the listeners; by default the gateway picks free ports.
+	gates
+	admin string
+}
+
+func (s settings) yaml() string {
+	const free = "127.0.0.1:0"
+	return fmt.Sprintf(`listeners:
+  ext_authz:    {address: %q}
+  auth_request: {address: %q}
+  admin:        {address: %q}
+verifiers:
+  - name: crm
+    verifytoken: {url: %q}
+    timeout: %s
+log: {level: debug}
+`, either(s.extAuthz, free), either(s.authRequest, free), either(s.admin, free), s.endpoint, s.timeout)
+}
+
+// startGateway runs bearergate serve and waits until it listens everywhere.
+func (r *run) startGateway(t *testing.T, name string, s settings) *gateway {
+	t.Helper()
+	file := filepath.Join(r.folder(t), "bearergate.yaml")
+	if err := os.WriteFile(file, []byte(s.yaml()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{settings: s}
+	g.process = r.start(t, name, func(ctx context.Context) (*exec.Cmd, error) {
+		cmd := exec.CommandContext(ctx, r.command, "serve", "--config", file)
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = patience
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		return cmd, nil
+	})
+	eventually(t, name+" listens", func() error {
+		g.mustRun(t)
+		at, err := listening(g.stderr)
+		if err != nil {
+			return err
+		}
+		for listener, address := range map[string]*string{
+			"ext_authz": &g.settings.extAuthz, "auth_request": &g.settings.authRequest, "admin": &g.settings.admin,
+		} {
+			if *address = at[listener]; *address == "" {
+				return fmt.Errorf("%s does not listen yet", listener)
+			}
+		}
+		return nil
+	})
+	t.Cleanup(func() { g.noteMetrics(r) })
+	return g
+}
+
+// listening reads from the gateway's log which listener listens where.
+func listening(log string) (map[string]string, error) {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return nil, err
+	}
+	at := map[string]string{}
+	for line := range bytes.Lines(text) {
+		var entry struct {
+			Message  string `json:"msg"`
+			Listener string `json:"listener"`
+			Address  string `json:"address"`
+		}
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // it is being written
+		}
+		if err := json.Unmarshal(line, &entry); err != nil {
+			return nil, fmt.Errorf("a log line that is no JSON: %s", line)
+		}
+		if entry.Message == "listening" {
+			at[entry.Listener] = entry.Address
+		}
+	}
+	return at, nil
+}
+
+// noteMetrics has the operator's pages searched for tokens.
+func (g *gateway) noteMetrics(r *run) {
+	if g.running() != nil {
+		return
+	}
+	for _, page := range []string{"/metrics", "/readyz"} {
+		// Cleanup comes after the test's context has ended.
+		if text, err := get(context.Background(), "http://"+g.settings.admin+page); err == nil {
+			r.outputs.addText(g.process.name+", "+page, text)
+		}
+	}
+}
