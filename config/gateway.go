@@ -248,7 +248,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		g.logger.Info("stopping", slog.Duration("at_most", g.shutdown))
+		g.logger.Info("stopping", slog.String("at_most", g.shutdown.String()))
 	case err = <-failed:
 		g.logger.Error("stopping, because a listener failed", slog.Any("error", err))
 	}
