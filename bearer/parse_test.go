@@ -157,7 +157,7 @@ func TestTokenDoesNotPrintItself(t *testing.T) {
 	}
 	held := holder{token, token, &token}
 	show := map[string]string{}
-	for _, verb := range strings.Split("v +v #v s q x X d t c U e g p T 10s -20v 08x", " ") {
+	for verb := range strings.SplitSeq("v +v #v s q x X d t c U e g p T 10s -20v 08x", " ") {
 		show["%"+verb] = fmt.Sprintf("%"+verb+"|%"+verb+"|%"+verb+"|%"+verb, token, &token, []bearer.Token{token}, map[string]bearer.Token{"k": token})
 		show["%"+verb+" of a struct"] = fmt.Sprintf("%"+verb+"|%"+verb, held, &held)
 	}

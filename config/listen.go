@@ -63,8 +63,7 @@ func isAbandoned(ctx context.Context, path string) bool {
 
 // bareListenError takes off what stands in the line already.
 func bareListenError(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}
 	return err

@@ -125,7 +125,7 @@ func (g *gateway) noteMetrics(r *run) {
 	for _, page := range []string{"/metrics", "/readyz"} {
 		// Cleanup comes after the test's context has ended.
 		if text, err := get(context.Background(), "http://"+g.settings.admin+page); err == nil {
-			r.outputs.addText(g.process.name+", "+page, text)
+			r.outputs.addText(g.name+", "+page, text)
 		}
 	}
 }

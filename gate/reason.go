@@ -6,12 +6,12 @@ import "fmt"
 type Outcome uint8
 
 const (
-	// Unavailable: nobody could tell; 503. It is the zero value, so that nothing
+	// Unavailable means: nobody could tell; 503. It is the zero value, so that nothing
 	// is let through by omission.
 	Unavailable Outcome = iota
-	// Unauthorized: the credential is missing, malformed or not good; 401.
+	// Unauthorized means: the credential is missing, malformed or not good; 401.
 	Unauthorized
-	// Allow: the request may go on.
+	// Allow means: the request may go on.
 	Allow
 )
 
@@ -34,21 +34,21 @@ func (o Outcome) String() string {
 type Reason uint8
 
 const (
-	// InternalError: the gateway itself failed. It is the zero value.
+	// InternalError means: the gateway itself failed. It is the zero value.
 	InternalError Reason = iota
-	// Valid: the token is good.
+	// Valid means: the token is good.
 	Valid
-	// MissingToken: there is no Bearer credential.
+	// MissingToken means: there is no Bearer credential.
 	MissingToken
-	// MalformedToken: there is one, but it is not what RFC 6750 §2.1 allows.
+	// MalformedToken means: there is one, but it is not what RFC 6750 §2.1 allows.
 	MalformedToken
-	// MultipleTokens: there is more than one Authorization value.
+	// MultipleTokens means: there is more than one Authorization value.
 	MultipleTokens
-	// TokenInURL: there is none, but the query holds an access_token.
+	// TokenInURL means: there is none, but the query holds an access_token.
 	TokenInURL
-	// InvalidToken: the verifier says that the token is not good.
+	// InvalidToken means: the verifier says that the token is not good.
 	InvalidToken
-	// VerifierUnavailable: the verifier gave no answer.
+	// VerifierUnavailable means: the verifier gave no answer.
 	VerifierUnavailable
 
 	// Reasons is the number of reasons.

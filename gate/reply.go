@@ -85,7 +85,7 @@ func (rs *replies) of(d *Decision) *Reply {
 func (rs *replies) all() iter.Seq2[Reason, *Reply] {
 	return func(yield func(Reason, *Reply) bool) {
 		for reason, reply := range rs.plain {
-			if !yield(Reason(reason), reply) { //nolint:gosec // an index below Reasons
+			if !yield(Reason(reason), reply) {
 				return
 			}
 		}

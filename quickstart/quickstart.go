@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) (good bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer endpoint.Close() //nolint:errcheck // nothing depends on how an emulator ends
+	defer endpoint.Close()
 
 	level := new(slog.LevelVar)
 	level.Set(slog.LevelError + 1) // the table says it until then
@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) (good bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		defer os.RemoveAll(dir) //nolint:errcheck // a folder of ours among the temporary ones
+		defer os.RemoveAll(dir)
 		edge, err = startEdge(ctx, &parts, o.Edge, dir, gateway, api.address)
 		if err != nil {
 			return false, err

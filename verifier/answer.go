@@ -26,11 +26,12 @@ func parseAnswer(body []byte) (valid bool, err error) {
 	}
 	found := false
 	for dec.More() {
-		name, err := dec.Token()
-		if err != nil {
+		token, err := dec.Token()
+		name, ok := token.(string)
+		if err != nil || !ok {
 			return false, errCutJSON
 		}
-		if !strings.EqualFold(name.(string), "result") {
+		if !strings.EqualFold(name, "result") {
 			var skipped json.RawMessage
 			if err := dec.Decode(&skipped); err != nil {
 				return false, errCutJSON

@@ -164,8 +164,7 @@ func (c *Cache) fly(t bearer.Token, f *flight) {
 	v, err := call(ctx, c.next, t)
 	cancel()
 	if err != nil {
-		var p *Panic
-		if errors.As(err, &p) {
+		if p, ok := errors.AsType[*Panic](err); ok {
 			c.options.Panicked(p)
 		}
 		f.err = err

@@ -48,10 +48,10 @@ const MaxLife = 300 * time.Second
 type Source uint8
 
 const (
-	// FromEndpoint: the endpoint was asked for this request, or for one that
+	// FromEndpoint means: the endpoint was asked for this request, or for one that
 	// arrived together with it.
 	FromEndpoint Source = iota
-	// FromCache: the endpoint was asked earlier, and its answer is still in force.
+	// FromCache means: the endpoint was asked earlier, and its answer is still in force.
 	FromCache
 
 	// Sources is the number of sources.
@@ -72,7 +72,7 @@ func (s Source) String() string {
 
 // NoAnswer is the error of a question that nobody answered. It holds nothing
 // of the token and nothing that the endpoint sent.
-type NoAnswer struct {
+type NoAnswer struct { //nolint:errname // it is what the error is, not only how it is called
 	// Verifier is the configured name of the verifier that was asked.
 	Verifier string
 	// Problem says what happened, in words for the operator.
@@ -100,7 +100,7 @@ var ErrClosed = errors.New("the verifier is closed")
 
 // Panic is the error of a call that ended in a panic. It says where the panic
 // came from, but not its value, which may hold anything.
-type Panic struct {
+type Panic struct { //nolint:errname // it is what the error is, not only how it is called
 	// Kind is the type of the panic's value, with its text if it is a
 	// runtime error.
 	Kind string
@@ -127,11 +127,11 @@ func (p *Panic) Error() string { return "panic: " + p.Kind }
 type Outcome uint8
 
 const (
-	// Valid: the endpoint said that the token is good.
+	// Valid means: the endpoint said that the token is good.
 	Valid Outcome = iota
-	// Invalid: the endpoint said that it is not.
+	// Invalid means: the endpoint said that it is not.
 	Invalid
-	// Unanswered: the endpoint said nothing that counts.
+	// Unanswered means: the endpoint said nothing that counts.
 	Unanswered
 
 	// Outcomes is the number of outcomes.

@@ -148,7 +148,7 @@ func (v *Verifytoken) Verify(ctx context.Context, t bearer.Token) (Verdict, erro
 	if err != nil {
 		return Verdict{}, v.noAnswer(problemOf(ctx, err), bare(err))
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing is lost with a reply that was read
+	defer resp.Body.Close()
 	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	switch {
 	case resp.StatusCode/100 != 2:
@@ -242,8 +242,7 @@ func problemOf(ctx context.Context, err error) string {
 // bare takes the URL off an error of net/http: the message names the verifier,
 // and an URL may hold what does not belong into a log.
 func bare(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err
 	}
 	return err

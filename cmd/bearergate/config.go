@@ -45,8 +45,7 @@ to write instead. Nothing is started, and no address is tried. Exit code 0 if it
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := config.Load(file)
 			problems := []configProblem{}
-			var wrong *config.Error
-			if errors.As(err, &wrong) {
+			if wrong, ok := errors.AsType[*config.Error](err); ok {
 				for _, p := range wrong.Problems {
 					problems = append(problems, configProblem(p))
 				}

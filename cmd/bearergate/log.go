@@ -25,7 +25,7 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor is small
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // wantsColour obeys https://no-color.org.

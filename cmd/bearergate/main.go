@@ -44,8 +44,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitGood
 	}
 	code := exitWrong // what cobra itself finds is wrong use
-	var ending *ending
-	if errors.As(err, &ending) {
+	if ending, ok := errors.AsType[*ending](err); ok {
 		code = ending.code
 	}
 	if text := err.Error(); text != "" {

@@ -1,0 +1,104 @@
+package gate_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/verifier"
+)
+
+// newCached returns a gate on a real cache that has seen the good token and a
+// refused one, and the number of calls that went through it.
+func newCached(t testing.TB) (g *gate.Gate, calls *atomic.Int64) {
+	t.Helper()
+	calls = new(atomic.Int64)
+	cache, err := verifier.NewCache(verify(func(_ context.Context, token bearer.Token) (verifier.Verdict, error) {
+		calls.Add(1)
+		return verifier.Verdict{Valid: token.Reveal() == canary, Learnt: time.Now()}, nil
+	}), verifier.CacheOptions{
+		Name: "crm", MaxTokens: 1000, ValidTTL: verifier.MaxLife, InvalidTTL: verifier.MaxLife, Timeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cache.Close)
+	parser, err := bearer.NewParser(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counted [gate.Reasons]atomic.Int64
+	g, err = gate.New(gate.Options{
+		Listener: "test", Parser: parser, Verifier: cache, Realm: "api",
+		Decided: func(r gate.Reason, _ verifier.Source) { counted[r].Add(1) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []gate.Request{withToken(), with("Bearer refused")} {
+		// Once the cache says that it comes from there, it is warm.
+		for d := g.Decide(t.Context(), r); d.Source != verifier.FromCache; d = g.Decide(t.Context(), r) {
+			if d.Outcome() == gate.Unavailable {
+				t.Fatalf("decided %v", d.Reason)
+			}
+		}
+	}
+	return g, calls
+}
+
+func TestCachedDecisionAllocatesNothing(t *testing.T) {
+	g, calls := newCached(t)
+	asked := calls.Load()
+	for name, test := range map[string]struct {
+		request gate.Request
+		want    gate.Reason
+	}{
+		"a good token":      {withToken(), gate.Valid},
+		"a refused token":   {with("Bearer refused"), gate.InvalidToken},
+		"no token":          {with(), gate.MissingToken},
+		"a malformed token": {with("Bearer a,b"), gate.MultipleTokens},
+	} {
+		allocs := testing.AllocsPerRun(1000, func() {
+			d := g.Decide(t.Context(), test.request)
+			if d.Reason != test.want || g.Reply(&d) == nil {
+				t.Errorf("%s: decided %v", name, d.Reason)
+			}
+		})
+		// The race detector makes allocations of its own.
+		if allocs != 0 && !raceDetector {
+			t.Errorf("%s: %v allocations", name, allocs)
+		}
+	}
+	if calls.Load() != asked {
+		t.Errorf("%d calls more", calls.Load()-asked)
+	}
+}
+
+// BenchmarkDecideCached is one request whose verdict is remembered, from the
+// header's value to the Decision.
+func BenchmarkDecideCached(b *testing.B) {
+	g, _ := newCached(b)
+	r := withToken()
+	b.Run("one at a time", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if d := g.Decide(b.Context(), r); d.Reason != gate.Valid {
+				b.Fatal(d.Reason)
+			}
+		}
+	})
+	b.Run("in parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		ctx := b.Context()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if d := g.Decide(ctx, r); d.Reason != gate.Valid {
+					b.Error(d.Reason)
+				}
+			}
+		})
+	})
+}
