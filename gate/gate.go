@@ -172,11 +172,14 @@ func (g *Gate) unanswered(t bearer.Token, err error) Decision {
 
 // Recovered decides about a request that met a panic, of which recover gave the
 // value: it is counted, logged, and unavailable. A face calls it for its own
-// panics.
-func (g *Gate) Recovered(value any) Decision {
+// panics. It does not panic itself.
+func (g *Gate) Recovered(value any) (d Decision) {
+	// Whoever is told may be who panicked. What is left then is the zero Decision,
+	// which says the same.
+	defer func() { _ = recover() }()
 	p := verifier.Recovered(value, debug.Stack())
 	g.panicked(p)
-	d := Decision{Reason: InternalError}
+	d = Decision{Reason: InternalError}
 	g.decided(d.Reason, d.Source)
 	g.log.refused(d.Reason, bearer.Token{}, p)
 	return d
