@@ -27,7 +27,7 @@ func (g *Gateway) open(ctx context.Context, name, address string, behind server)
 	}
 	l, err := listen(ctx, network, where)
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w%s", field, address, bareListenError(err), listenRemedy(err))
+		return fmt.Errorf("%s: %s: %w%s", field, address, bareListenError(err), listenRemedy(err, network, where))
 	}
 	g.doors = append(g.doors, &door{name: name, listener: netutil.LimitListener(l, maxConnections), server: behind})
 	return nil
@@ -48,8 +48,7 @@ func listen(ctx context.Context, network, where string) (net.Listener, error) {
 
 // isAbandoned reports whether a path is a socket that nobody listens on.
 func isAbandoned(ctx context.Context, path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != fs.ModeSocket {
+	if !isSocket(path) {
 		return false
 	}
 	dialer := net.Dialer{Timeout: time.Second}
@@ -61,6 +60,12 @@ func isAbandoned(ctx context.Context, path string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
+// isSocket reports whether a path, and not what it may point to, is a socket.
+func isSocket(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
+}
+
 // bareListenError takes off what stands in the line already.
 func bareListenError(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
@@ -69,8 +74,10 @@ func bareListenError(err error) error {
 	return err
 }
 
-func listenRemedy(err error) string {
+func listenRemedy(err error, network, where string) string {
 	switch {
+	case network == "unix" && errors.Is(err, syscall.EADDRINUSE) && !isSocket(where):
+		return "; what is there is no socket: move it away, or write another path"
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "; stop what listens there, or write another address"
 	case errors.Is(err, fs.ErrPermission):
