@@ -10,6 +10,7 @@ package quickstart
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -45,8 +46,21 @@ const clientID = "quickstart"
 
 // Run starts all parts, sends the requests, and prints what became of them. It
 // reports whether everything came out as it must. The error says which part could
-// not be started.
+// not be started, or that ctx ended before the table was done.
 func Run(ctx context.Context, o Options) (good bool, err error) {
+	whole := ctx
+	defer func() {
+		if err != nil && whole.Err() != nil {
+			err = errors.New("stopped before the table was done")
+		}
+	}()
+	var dir string
+	if o.Edge != "" {
+		if dir, err = os.MkdirTemp("", "bearergate-quickstart-"); err != nil {
+			return false, err
+		}
+		defer os.RemoveAll(dir) // when all parts have ended: the edge writes there
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
@@ -82,11 +96,6 @@ func Run(ctx context.Context, o Options) (good bool, err error) {
 	stage.faces = append(stage.faces, grpcFace, newHTTPFace("auth_request", "http://"+gateway.Address(config.AuthRequest)+"/auth", nil))
 	var edge *edge
 	if o.Edge != "" {
-		dir, err := os.MkdirTemp("", "bearergate-quickstart-")
-		if err != nil {
-			return false, err
-		}
-		defer os.RemoveAll(dir)
 		edge, err = startEdge(ctx, &parts, o.Edge, dir, gateway, api.address)
 		if err != nil {
 			return false, err
@@ -105,6 +114,9 @@ func Run(ctx context.Context, o Options) (good bool, err error) {
 	stage.partner = partner
 
 	rows, err := stage.play(ctx)
+	if err == nil {
+		err = ctx.Err() // what is cut off shows as a wrong row, and is none
+	}
 	if err != nil {
 		return false, err
 	}

@@ -23,10 +23,13 @@ func newQuickstartCommand() *cobra.Command {
 and bad requests through both faces; and print what was decided, how long it took, and how many calls reached the
 endpoint. Then print commands to go on with, and stay up until SIGINT.
 
-With --edge a real proxy, if it is on this machine, stands in front of the API with the recipe of deploy/.
-Exit code 0 if every row came out as it must, 1 if not.`,
+With --edge a real proxy stands in front of the API with the recipe of deploy/. The program is what ENVOY or NGINX
+names, or else what is found in PATH.
+
+Exit code 0 if every row came out as it must, 1 if not, 3 if a part could not be started: a proxy that is not on this
+machine, for example.`,
 		Example: "  bearergate quickstart --edge envoy",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Edge != "" && !slices.Contains(quickstart.Edges(), o.Edge) {
 				return &ending{exitWrong, fmt.Errorf("--edge %s: write one of %s", o.Edge, strings.Join(quickstart.Edges(), ", "))}
