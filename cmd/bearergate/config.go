@@ -13,14 +13,9 @@ func newConfigCommand() *cobra.Command {
 		Use:     "config",
 		Short:   "Look at a configuration",
 		Example: "  bearergate config check --config bearergate.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
-			return &ending{code: exitWrong}
-		},
 	}
 	cmd.AddCommand(newConfigCheckCommand())
-	return cmd
+	return onlySubcommands(cmd)
 }
 
 // configProblem is a [config.Problem] for scripts.
@@ -41,7 +36,7 @@ func newConfigCheckCommand() *cobra.Command {
 		Long: `Read a configuration as serve does and name everything that is wrong with it: file, line, column, field, and what
 to write instead. Nothing is started, and no address is tried. Exit code 0 if it is good, 2 if not.`,
 		Example: "  bearergate config check --config bearergate.yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := config.Load(file)
 			problems := []configProblem{}

@@ -28,7 +28,7 @@ description says. It is for tests and for trying things out. With --control it c
 
 The client's secret comes from --client-secret-file or ` + clientSecretVariable + `; without either, one is made up and printed.`,
 		Example: "  bearergate emulate --listen 127.0.0.1:8081 --lifetime 30s --control",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secret := rand.Text()
 			if secretFile != "" || os.Getenv(clientSecretVariable) != "" {
@@ -68,7 +68,7 @@ The client's secret comes from --client-secret-file or ` + clientSecretVariable 
 	f.DurationVar(&options.Lifetime, "lifetime", crmnow.DefaultLifetime, "how long a token is good")
 	f.IntVar(&options.JWTBytes, "jwt-bytes", 0, "give tokens the shape of a JWT of this many bytes (1024 to 16384; 0: short opaque ones)")
 	f.BoolVar(&options.ServeControl, "control", false, "answer under "+crmnow.ControlPath+" too, for whoever reaches the address")
-	f.Var(newChoice(&logFormat, "auto", "json", "text"), "log-format", "auto, json or text")
+	addChoice(cmd, &logFormat, "log-format", "", "auto (text on a terminal, else json), json or text", "auto", "json", "text")
 	must(cmd.MarkFlagFilename("client-secret-file"))
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -39,15 +40,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitGood
 	}
-	code := exitWrong // what cobra itself finds is wrong use
+	code, text := exitWrong, err.Error()
 	if ending, ok := errors.AsType[*ending](err); ok {
 		code = ending.code
+	} else { // what cobra itself finds is wrong use
+		text += "; see " + cmd.CommandPath() + " --help"
 	}
-	if text := err.Error(); text != "" {
+	if text != "" {
 		fmt.Fprintf(stderr, "bearergate: %s\n", text)
 	}
 	return code
@@ -81,11 +84,6 @@ Exit codes: 0 good, 1 the answer is no, 2 wrong use or configuration, 3 could no
 		Example:       "  bearergate quickstart",
 		SilenceErrors: true, // run says them
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
-			return &ending{code: exitWrong}
-		},
 	}
 	root.AddCommand(
 		newServeCommand(),
@@ -94,7 +92,67 @@ Exit codes: 0 good, 1 the answer is no, 2 wrong use or configuration, 3 could no
 		newTokenCommand(),
 		newVerifyCommand(),
 		newConfigCommand(),
+		newCompletionCommand(),
 		newVersionCommand(),
 	)
-	return root
+	root.SetHelpCommand(newHelpCommand())
+	return onlySubcommands(root)
+}
+
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Say how a command is used",
+		Example: "  bearergate help config check",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return errNoCommand
+			}
+			about.InitDefaultHelpFlag() // else it would not stand in the help
+			return about.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if about, rest, err := cmd.Root().Find(args); err == nil && len(rest) == 0 {
+				for _, c := range about.Commands() {
+					if c.IsAvailableCommand() {
+						names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+var errNoCommand = errors.New("there is no such command")
+
+// onlySubcommands makes cmd one that does nothing without a subcommand.
+func onlySubcommands(cmd *cobra.Command) *cobra.Command {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return nil
+		case len(cmd.SuggestionsFor(args[0])) > 0:
+			return fmt.Errorf("%w; did you mean %s?", errNoCommand, strings.Join(cmd.SuggestionsFor(args[0]), " or "))
+		default:
+			return errNoCommand
+		}
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		_ = cmd.Help()
+		return &ending{code: exitWrong}
+	}
+	return cmd
+}
+
+// noArguments refuses arguments, and does not repeat them: who does not know the
+// flag for a token or a secret puts it there.
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return errors.New("this command takes flags and no arguments")
+	}
+	return nil
 }

@@ -14,8 +14,7 @@ import (
 type output struct{ format string }
 
 func (o *output) flag(cmd *cobra.Command) {
-	cmd.Flags().VarP(newChoice(&o.format, "text", "json"), "output", "o", "how to print: text or json")
-	must(cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
+	addChoice(cmd, &o.format, "output", "o", "how to print: text or json", "text", "json")
 }
 
 // print writes the value as JSON, or the text.
@@ -35,7 +34,12 @@ type choice struct {
 	all   []string
 }
 
-func newChoice(value *string, all ...string) *choice { *value = all[0]; return &choice{value, all} }
+// addChoice adds a flag with few values, of which the first is the default.
+func addChoice(cmd *cobra.Command, value *string, name, letter, usage string, all ...string) {
+	*value = all[0]
+	cmd.Flags().VarP(&choice{value, all}, name, letter, usage)
+	must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(all, cobra.ShellCompDirectiveNoFileComp)))
+}
 
 // Set takes one of the values.
 func (c *choice) Set(value string) error {

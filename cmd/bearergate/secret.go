@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -23,10 +24,10 @@ func readSecret(cmd *cobra.Command, what, file, flag, variable string) (string, 
 	case file != "":
 		f, err := os.Open(file)
 		if err != nil {
-			return "", fmt.Errorf("the %s: %w", what, err)
+			return "", fmt.Errorf("the %s from --%s: %w", what, flag, bareFileError(err))
 		}
 		defer f.Close()
-		return readOne(f, what, file)
+		return readOne(f, what, "--"+flag)
 	}
 	if value := os.Getenv(variable); variable != "" && value != "" {
 		return value, nil
@@ -41,7 +42,7 @@ func readOne(r io.Reader, what, from string) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSecretBytes+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("the %s from %s: %w", what, from, err)
+		return "", fmt.Errorf("the %s from %s: %w", what, from, bareFileError(err))
 	case len(text) > maxSecretBytes:
 		return "", fmt.Errorf("the %s from %s is longer than %d bytes", what, from, maxSecretBytes)
 	}
@@ -50,4 +51,13 @@ func readOne(r io.Reader, what, from string) (string, error) {
 		return "", errors.New("the " + what + " from " + from + " is empty")
 	}
 	return value, nil
+}
+
+// bareFileError leaves out the name of the file: it may be the secret itself,
+// given where the name of its file should stand.
+func bareFileError(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	return err
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/bearergate/bearergate/config"
@@ -17,7 +19,7 @@ shutdown_timeout, and ends with exit code 0. A second signal ends it at once.
 A configuration that is wrong in any way is refused with file, line and field, and nothing is started.
 Logs go to standard error: JSON, or text on a terminal.`,
 		Example: "  bearergate serve --config bearergate.yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(file)
 			if err != nil {
@@ -26,7 +28,7 @@ Logs go to standard error: JSON, or text on a terminal.`,
 			logger := newLogger(cmd.ErrOrStderr(), c.GetLog().GetLevel(), c.GetLog().GetFormat())
 			gateway, err := config.NewGateway(cmd.Context(), c, logger, version())
 			if err != nil {
-				return &ending{exitWrong, err}
+				return &ending{exitWrong, fmt.Errorf("%s: %w", file, err)}
 			}
 			if err := gateway.Run(cmd.Context()); err != nil {
 				return &ending{exitUnknown, err}

@@ -32,7 +32,7 @@ credentials, each form-urlencoded first (RFC 6749 section 2.3.1). Standard outpu
 The ID may stand in ` + clientIDVariable + `, the secret in ` + clientSecretVariable + `. Exit code 1 if the endpoint refuses the credentials,
 3 if it cannot be asked.`,
 		Example: "  bearergate token --client-id partner --client-secret-file secret.txt",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options.ID = cmp.Or(options.ID, os.Getenv(clientIDVariable))
 			if options.ID == "" {

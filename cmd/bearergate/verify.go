@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,8 +27,11 @@ func newVerifyCommand() *cobra.Command {
 
 Exit code 0 if the token is good, 1 if it is not or cannot be a token, 3 if the endpoint gave no answer.`,
 		Example: "  bearergate token --client-id partner --client-secret-file secret.txt | bearergate verify --token-file -",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return &ending{exitWrong, errors.New("--timeout: give more than 0, for example 3s")}
+			}
 			value, err := readSecret(cmd, "token", tokenFile, "token-file", "")
 			if err != nil {
 				return &ending{exitWrong, err}
@@ -54,7 +58,7 @@ Exit code 0 if the token is good, 1 if it is not or cannot be a token, 3 if the 
 	}
 	f := cmd.Flags()
 	f.StringVar(&endpoint, "url", crmnow.DefaultURL, "the endpoint's `URL`")
-	f.Var(newChoice(&encoding, string(verifier.Multipart), string(verifier.Form)), "encoding", "how the token is sent: multipart or form")
+	addChoice(cmd, &encoding, "encoding", "", "how the token is sent: multipart or form", string(verifier.Multipart), string(verifier.Form))
 	f.StringVar(&tokenFile, "token-file", "", "a `FILE` with the token; - for standard input")
 	f.BoolVar(&plaintext, "allow-plaintext", false, "let the token travel over http:// to a host that is not loopback")
 	f.DurationVar(&timeout, "timeout", 3*time.Second, "how long the answer may take")

@@ -23,7 +23,7 @@ func newVersionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Say which version this is",
 		Example: "  bearergate version --output json",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := struct {
 				Version string `json:"version"`
