@@ -1,40 +1,57 @@
 package gate_test
 
 import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/bearergate/bearergate/gate"
 )
 
-// words are what operators write into alerts and dashboards: none may change.
-var words = map[gate.Reason]string{
-	gate.InternalError:       "internal_error",
-	gate.Valid:               "valid",
-	gate.MissingToken:        "missing_token",
-	gate.MalformedToken:      "malformed_token",
-	gate.MultipleTokens:      "multiple_tokens",
-	gate.TokenInURL:          "token_in_url",
-	gate.InvalidToken:        "invalid_token",
-	gate.VerifierUnavailable: "verifier_unavailable",
-}
-
-func TestEveryReasonHasItsWord(t *testing.T) {
-	if len(words) != gate.Reasons {
-		t.Errorf("%d words for %d reasons", len(words), gate.Reasons)
+// TestReasonsAreThoseOfTheDocs: operators write these words into alerts and
+// dashboards, so the page that lists them decides.
+func TestReasonsAreThoseOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	seen := map[string]gate.Reason{}
+	_, table, ok := strings.Cut(string(page), "| reason | callers get |")
+	if !ok {
+		t.Fatal("docs/operations.md has no table of the reasons")
+	}
+	outcomes := map[string]gate.Outcome{"401": gate.Unauthorized, "503": gate.Unavailable, "the API's reply": gate.Allow}
+	listed := map[string]gate.Outcome{}
+	row := regexp.MustCompile("^\\| `([a-z_]+)` \\| ([^|]+) \\|")
+	for line := range strings.Lines(table) {
+		if line == "\n" && len(listed) > 0 {
+			break
+		}
+		if cells := row.FindStringSubmatch(line); cells != nil {
+			outcome, ok := outcomes[cells[2]]
+			if !ok {
+				t.Errorf("%s: callers get %s, which is no outcome", cells[1], cells[2])
+			}
+			listed[cells[1]] = outcome
+		}
+	}
+	made := map[string]gate.Outcome{}
 	for reason := range gate.Reason(gate.Reasons) {
-		word := reason.String()
-		if word == "" || word != words[reason] {
-			t.Errorf("reason %d is %q, want %q", uint8(reason), word, words[reason])
+		if _, twice := made[reason.String()]; twice {
+			t.Errorf("two reasons are %v", reason)
 		}
-		if other, ok := seen[word]; ok {
-			t.Errorf("%d and %d are both %q", uint8(other), uint8(reason), word)
-		}
-		seen[word] = reason
+		made[reason.String()] = reason.Outcome()
 	}
-	if got := gate.Reason(gate.Reasons).String(); got != "reason(8)" {
-		t.Errorf("a reason that is none is %q", got)
+	if diff := cmp.Diff(listed, made); diff != "" {
+		t.Errorf("docs/operations.md lists other reasons than there are (-listed +there):\n%s", diff)
+	}
+	for _, reason := range []gate.Reason{gate.Reasons, 255} {
+		if want := fmt.Sprintf("reason(%d)", uint8(reason)); reason.String() != want {
+			t.Errorf("a reason that is none is %v, want %s", reason, want)
+		}
 	}
 }
 
