@@ -47,8 +47,10 @@ const (
 
 // Server answers Envoy on its listeners. Its methods may be called concurrently.
 type Server struct {
-	grpc   *grpc.Server
-	health *health.Server
+	grpc        *grpc.Server
+	health      *health.Server
+	stopWatches context.CancelFunc
+	connections connections
 }
 
 // NewServer returns a server that asks the gate about each request. Besides, it
@@ -64,8 +66,11 @@ func NewServer(g *gate.Gate, o Options) *Server {
 	if o.KeepToken {
 		remove = ""
 	}
+	stopping, stop := context.WithCancel(context.Background())
 	s := &Server{
+		stopWatches: stop,
 		grpc: grpc.NewServer(
+			grpc.StreamInterceptor(endWatches(stopping)),
 			grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 			grpc.MaxRecvMsgSize(o.MaxMessageBytes),
 			grpc.MaxHeaderListSize(maxHeaderListBytes),
@@ -84,7 +89,7 @@ func NewServer(g *gate.Gate, o Options) *Server {
 // Serve answers on a listener until Shutdown. The error is nil after Shutdown,
 // and else says why the listener failed.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(tracked{l, &s.connections}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}
 	return nil
@@ -98,6 +103,7 @@ func (s *Server) Unready() { s.health.Shutdown() }
 // first, it cuts them off, and Envoy answers their clients with an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Unready()
+	s.stopWatches()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -107,6 +113,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+		s.connections.close()
 		s.grpc.Stop() // ends GracefulStop too
 		<-done
 		return context.Cause(ctx)
