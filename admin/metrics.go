@@ -83,6 +83,35 @@ func (m *Metrics) Calls(name string) func(verifier.Outcome, time.Duration) {
 	return func(outcome verifier.Outcome, took time.Duration) { observers[outcome].Observe(took.Seconds()) }
 }
 
+// Verifier shows how the stages in front of a verifier stand. The functions are
+// called when somebody asks for the metrics.
+func (m *Metrics) Verifier(name string, guard func() verifier.GuardStats, cache func() verifier.CacheStats) {
+	label := prometheus.Labels{"verifier": name}
+	gauge := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: label}, value))
+	}
+	counter := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: label}, value))
+	}
+	gauge("bearergate_verifier_calls_in_flight", "Calls to a verifier that are under way.",
+		func() float64 { return float64(guard().Calls) })
+	gauge("bearergate_verifier_calls_waiting", "Calls to a verifier that wait for their turn.",
+		func() float64 { return float64(guard().Waiting) })
+	counter("bearergate_verifier_calls_shed_total", "Calls to a verifier that were not made because too many waited, or waited too long.",
+		func() float64 { return float64(guard().Shed) })
+	gauge("bearergate_verifier_breaker_open", "1 while the breaker of a verifier lets no call through, else 0.",
+		func() float64 {
+			if guard().Open {
+				return 1
+			}
+			return 0
+		})
+	counter("bearergate_cache_rejected_total", "Answers that the cache had no room for; many of them mean that cache.max_tokens is too small.",
+		func() float64 { return float64(cache().Rejected) })
+	gauge("bearergate_cache_denied_tokens", "Tokens that an operator has denied.",
+		func() float64 { return float64(cache().Denied) })
+}
+
 // Panicked counts a panic.
 func (m *Metrics) Panicked() { m.panics.Inc() }
 

@@ -48,8 +48,21 @@ func check(config *configv1.Config, file string) []finding {
 
 	found = append(found, checkListeners(config)...)
 	for i, verifier := range config.GetVerifiers() {
+		path := item("verifiers", i)
 		if endpoint := verifier.GetVerifytoken(); endpoint != nil {
-			found = append(found, checkVerifytoken(item("verifiers", i)+".verifytoken", endpoint, filepath.Dir(file))...)
+			found = append(found, checkVerifytoken(path+".verifytoken", endpoint, filepath.Dir(file))...)
+		}
+		if calls := verifier.GetCalls(); calls.GetReserved() >= calls.GetMax() {
+			found = append(found, finding{
+				path: path + ".calls.reserved", text: "leaves no call for a token that is seen for the first time; write less than calls.max",
+				unless: []string{path + ".calls.reserved", path + ".calls.max"},
+			})
+		}
+		if breaker := verifier.GetBreaker(); breaker.GetOfLast() < breaker.GetFailures() {
+			found = append(found, finding{
+				path: path + ".breaker.of_last", text: "is less than breaker.failures, so the breaker would never open; write at least as many",
+				unless: []string{path + ".breaker.of_last", path + ".breaker.failures"},
+			})
 		}
 	}
 	return found

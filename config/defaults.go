@@ -40,14 +40,24 @@ func fill(config *configv1.Config, written func(path string) bool) {
 		f.duration(&verifier.Timeout, 3*time.Second)
 		if endpoint := verifier.GetVerifytoken(); endpoint != nil {
 			f.text(&endpoint.Encoding, path+".verifytoken.encoding", "multipart")
-			f.number(&endpoint.MaxConnections, path+".verifytoken.max_connections", 64)
 		}
+		verifier.Calls = orNew(verifier.GetCalls())
+		f.number(&verifier.Calls.Max, path+".calls.max", 64)
+		f.number(&verifier.Calls.Reserved, path+".calls.reserved", verifier.GetCalls().GetMax()/4)
+		f.number(&verifier.Calls.MaxWaiting, path+".calls.max_waiting", 1000)
+		f.duration(&verifier.Calls.MaxWait, time.Second)
+		verifier.Breaker = orNew(verifier.GetBreaker())
+		f.number(&verifier.Breaker.Failures, path+".breaker.failures", 10)
+		f.number(&verifier.Breaker.OfLast, path+".breaker.of_last", 20)
+		f.duration(&verifier.Breaker.OpenFor, time.Second)
 	}
 
 	config.Cache = orNew(config.GetCache())
 	f.number(&config.Cache.MaxTokens, "cache.max_tokens", 100_000)
 	f.duration(&config.Cache.ValidTtl, 60*time.Second)
 	f.duration(&config.Cache.InvalidTtl, 10*time.Second)
+	f.duration(&config.Cache.RefreshBefore, max(0, min(config.GetCache().GetValidTtl().AsDuration()/5, 300*time.Second)))
+	f.duration(&config.Cache.StaleIfError, 0)
 
 	config.Credential = orNew(config.GetCredential())
 	f.number(&config.Credential.MaxTokenBytes, "credential.max_token_bytes", 8<<10)

@@ -106,7 +106,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 			return nil, err
 		}
 		server := authrequest.NewServer(decide, authrequest.Options{
-			Wait:           c.GetVerifiers()[0].GetTimeout().AsDuration(),
+			Wait:           longestCall(c.GetVerifiers()[0]),
 			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
 			KeepToken:      keepToken,
 			Logger:         logger.With(slog.String("listener", AuthRequest)),
@@ -141,7 +141,7 @@ func (g *Gateway) buildVerifier(c *configv1.Config, metrics *admin.Metrics, pani
 		URL:            v.GetVerifytoken().GetUrl(),
 		AllowPlaintext: v.GetVerifytoken().GetAllowPlaintext(),
 		Encoding:       verifier.Encoding(v.GetVerifytoken().GetEncoding()),
-		MaxConnections: int(v.GetVerifytoken().GetMaxConnections()),
+		MaxConnections: int(v.GetCalls().GetMax()),
 		RootCAs:        roots,
 		UserAgent:      "bearergate/" + version,
 	})
@@ -149,15 +149,44 @@ func (g *Gateway) buildVerifier(c *configv1.Config, metrics *admin.Metrics, pani
 		return err
 	}
 	g.logProxy(v)
-	g.cache, err = verifier.NewCache(verifier.NewMeasured(g.endpoint, metrics.Calls(v.GetName())), verifier.CacheOptions{
+	guard, err := verifier.NewGuard(verifier.NewMeasured(g.endpoint, metrics.Calls(v.GetName())), verifier.GuardOptions{
 		Name:       v.GetName(),
-		MaxTokens:  int(c.GetCache().GetMaxTokens()),
-		ValidTTL:   c.GetCache().GetValidTtl().AsDuration(),
-		InvalidTTL: c.GetCache().GetInvalidTtl().AsDuration(),
+		MaxCalls:   int(v.GetCalls().GetMax()),
+		Reserved:   int(v.GetCalls().GetReserved()),
+		MaxWaiting: int(v.GetCalls().GetMaxWaiting()),
+		MaxWait:    v.GetCalls().GetMaxWait().AsDuration(),
 		Timeout:    v.GetTimeout().AsDuration(),
-		Panicked:   panicked,
+		Failures:   int(v.GetBreaker().GetFailures()),
+		OfLast:     int(v.GetBreaker().GetOfLast()),
+		OpenFor:    v.GetBreaker().GetOpenFor().AsDuration(),
+		StateChanged: func(from, to string) {
+			g.logger.Warn("the breaker of a verifier changed its state",
+				slog.String("verifier", v.GetName()), slog.String("from", from), slog.String("to", to))
+		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	g.cache, err = verifier.NewCache(guard, verifier.CacheOptions{
+		Name:          v.GetName(),
+		MaxTokens:     int(c.GetCache().GetMaxTokens()),
+		ValidTTL:      c.GetCache().GetValidTtl().AsDuration(),
+		InvalidTTL:    c.GetCache().GetInvalidTtl().AsDuration(),
+		RefreshBefore: c.GetCache().GetRefreshBefore().AsDuration(),
+		StaleIfError:  c.GetCache().GetStaleIfError().AsDuration(),
+		Timeout:       longestCall(v),
+		Panicked:      panicked,
+	})
+	if err != nil {
+		return err
+	}
+	metrics.Verifier(v.GetName(), guard.Stats, g.cache.Stats)
+	return nil
+}
+
+// longestCall is how long a call may take with its waiting.
+func longestCall(v *configv1.Verifier) time.Duration {
+	return v.GetCalls().GetMaxWait().AsDuration() + v.GetTimeout().AsDuration()
 }
 
 // logProxy says so when calls to the endpoint go through a proxy that the

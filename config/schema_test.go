@@ -129,6 +129,9 @@ func TestTheDefaultsAreThoseOfTheComments(t *testing.T) {
 	}
 	for _, f := range fieldsOf(t) {
 		t.Run(f.path, func(t *testing.T) {
+			if strings.Contains(f.comment, "Without it, ") {
+				return // It depends on others; TestWhatDependsOnOtherFields.
+			}
 			value := valueAt(t, whole, f.path)
 			var got string
 			switch v := value.Interface().(type) {
@@ -153,6 +156,40 @@ func TestTheDefaultsAreThoseOfTheComments(t *testing.T) {
 				t.Errorf("is %q, the comment says %q", got, f.fallback)
 			}
 		})
+	}
+}
+
+func TestWhatDependsOnOtherFields(t *testing.T) {
+	for text, want := range map[string]struct {
+		reserved uint32
+		refresh  time.Duration
+	}{
+		"":                           {16, 12 * time.Second},
+		"    calls: {max: 1}\n":      {0, 12 * time.Second},
+		"    calls: {max: 8}\n":      {2, 12 * time.Second},
+		"    calls: {reserved: 0}\n": {0, 12 * time.Second},
+		"    calls: {max: 8, reserved: 7}\ncache: {valid_ttl: 10s}\n":     {7, 2 * time.Second},
+		"cache: {valid_ttl: 10s, refresh_before: 0s}\n":                   {16, 0},
+		"cache: {valid_ttl: 10s, refresh_before: 4s, max_tokens: 1000}\n": {16, 4 * time.Second},
+	} {
+		file := `
+listeners:
+  ext_authz: {address: "127.0.0.1:0"}
+verifiers:
+  - name: crm
+    verifytoken: {url: "https://api.example.com/verify"}
+` + text
+		got, err := config.Parse("gateway.yaml", []byte(file), noVariables)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if reserved := got.GetVerifiers()[0].GetCalls().GetReserved(); reserved != want.reserved {
+			t.Errorf("%s: calls.reserved is %d, want %d", text, reserved, want.reserved)
+		}
+		if refresh := got.GetCache().GetRefreshBefore().AsDuration(); refresh != want.refresh {
+			t.Errorf("%s: cache.refresh_before is %v, want %v", text, refresh, want.refresh)
+		}
 	}
 }
 
@@ -181,10 +218,17 @@ func TestTheRangesAreThoseOfTheComments(t *testing.T) {
 				t.Fatalf("the comment names no range: %s", f.comment)
 			}
 			below, above := f.around(t)
-			for value, allowed := range map[string]bool{below: false, f.lowest: true, f.highest: true, above: false, "0": false} {
+			values := map[string]bool{below: false, f.lowest: true, f.highest: true, above: false}
+			if _, known := values["0"]; !known && f.lowest != "0s" {
+				values["0"] = false
+			}
+			for value, allowed := range values {
 				problem, refused := problemAt(t, f.path, value)
 				if refused == allowed {
 					t.Errorf("%s: refused is %v, the comment says %s to %s: %v", value, refused, f.lowest, f.highest, problem)
+				}
+				if value == "-1" {
+					continue // No number at all for such a field; the schema's rule is not reached.
 				}
 				if refused && (!strings.Contains(problem.Text, f.lowest) || !strings.Contains(problem.Text, f.highest)) {
 					t.Errorf("the error does not name %s and %s: %v", f.lowest, f.highest, problem)
@@ -226,6 +270,11 @@ func problemAt(t *testing.T, path, value string) (config.Problem, bool) {
 		token = 65536
 	}
 	file["credential"] = map[string]any{"max_token_bytes": token}
+	// The same for numbers that must be less than another one.
+	if verifier, ok := file["verifiers"].([]any)[0].(map[string]any); ok {
+		verifier["calls"] = map[string]any{"max": 10000}
+		verifier["breaker"] = map[string]any{"failures": 1}
+	}
 	at := file
 	names := strings.Split(path, ".")
 	for _, name := range names[:len(names)-1] {

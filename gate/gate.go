@@ -163,6 +163,9 @@ func (g *Gate) unanswered(t bearer.Token, err error) Decision {
 	switch {
 	case errors.As(err, &none):
 		d.RetryAfter = none.RetryAfter
+		if none.Overloaded {
+			d.Reason = Overloaded
+		}
 	case errors.As(err, &panicked):
 		d.Reason = InternalError
 	}

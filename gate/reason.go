@@ -50,6 +50,8 @@ const (
 	InvalidToken
 	// VerifierUnavailable means: the verifier gave no answer.
 	VerifierUnavailable
+	// Overloaded means: the verifier was not asked, because too many questions wait.
+	Overloaded
 
 	// Reasons is the number of reasons.
 	Reasons = iota
@@ -71,6 +73,7 @@ var facts = [Reasons]struct {
 	TokenInURL:          {word: "token_in_url", outcome: Unauthorized, describe: "the token is in the URL; send it in the Authorization header"},
 	InvalidToken:        {word: "invalid_token", outcome: Unauthorized, describe: "the token is not good or has ended; fetch a new one"},
 	VerifierUnavailable: {word: "verifier_unavailable", outcome: Unavailable},
+	Overloaded:          {word: "overloaded", outcome: Unavailable},
 }
 
 // String returns the reason's word.

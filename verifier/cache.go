@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/bearergate/bearergate/bearer"
@@ -17,9 +18,15 @@ type CacheOptions struct {
 	// Refused ones have a part of their own, a quarter as large.
 	MaxTokens int
 	// ValidTTL and InvalidTTL are how long an answer is used: more than 0, and
-	// at most MaxLife.
+	// at most MaxLife. Of ValidTTL chance takes off up to a tenth.
 	ValidTTL, InvalidTTL time.Duration
-	// Timeout bounds each call; more than 0.
+	// RefreshBefore is how long before the end of a good answer a token in use is
+	// asked for again, at most half of the answer's life; 0 means never.
+	RefreshBefore time.Duration
+	// StaleIfError is how much longer a good answer is used while nobody can tell;
+	// 0 means not at all. No answer is used longer than MaxLife.
+	StaleIfError time.Duration
+	// Timeout bounds each call, with all its waiting; more than 0.
 	Timeout time.Duration
 	// Panicked, if set, is told of each call that ended in a panic. It is called
 	// concurrently.
@@ -32,15 +39,20 @@ type CacheOptions struct {
 // A call runs on its own, bounded by the time-out alone: it neither ends nor
 // shortens with the request that caused it, and its answer is kept even if
 // nobody waits any more. An error is given to those who wait, and forgotten.
+//
+// A token in the form of a JWT is believed that it has ended, and nothing else.
 type Cache struct {
 	next    Verifier
 	options CacheOptions
+	lives   lives
 	clock   clock
 	flights *flights
-	// Refused tokens are kept apart, so that a flood of made-up ones cannot push
-	// good ones out.
-	good, refused               *memory
-	goodLingers, refusedLingers *queue
+	denials denials
+	// Refused tokens that never were good are kept apart, so that a flood of
+	// made-up ones cannot push good ones out.
+	good, refused *memory
+	// storing orders what flights store and what Forget deletes.
+	storing sync.Mutex
 }
 
 // NewCache returns a Cache in front of next. Close ends it.
@@ -52,35 +64,32 @@ func NewCache(next Verifier, o CacheOptions) (*Cache, error) {
 		return nil, fmt.Errorf("cache: TTL of good answers is %v: want more than 0 and at most %v", o.ValidTTL, MaxLife)
 	case o.InvalidTTL <= 0 || o.InvalidTTL > MaxLife:
 		return nil, fmt.Errorf("cache: TTL of refusals is %v: want more than 0 and at most %v", o.InvalidTTL, MaxLife)
+	case o.RefreshBefore < 0 || o.StaleIfError < 0:
+		return nil, errors.New("cache: the times to refresh before the end, and to use after it, are not negative")
 	case o.Timeout <= 0:
 		return nil, fmt.Errorf("cache: time-out of a call is %v: want more than 0", o.Timeout)
 	}
 	if o.Panicked == nil {
 		o.Panicked = func(*Panic) {}
 	}
-	mostRefused := max(1, o.MaxTokens/4)
 	good, err := newMemory(o.MaxTokens)
 	if err != nil {
 		return nil, err
 	}
-	refused, err := newMemory(mostRefused)
+	refused, err := newMemory(max(1, o.MaxTokens/4))
 	if err != nil {
 		good.close()
 		return nil, err
 	}
 	return &Cache{
 		next: next, options: o,
-		clock: newClock(), flights: newFlights(),
-		good: good, refused: refused,
-		goodLingers: newQueue(lingerers(o.MaxTokens)), refusedLingers: newQueue(lingerers(mostRefused)),
+		lives: lives{valid: o.ValidTTL, invalid: o.InvalidTTL, stale: o.StaleIfError, refresh: o.RefreshBefore},
+		clock: newClock(), flights: newFlights(), good: good, refused: refused,
 	}, nil
 }
 
-// lingerers is how many entries wait for their end beside a memory for most.
-func lingerers(most int) int { return max(64, most/64) }
-
 // Close ends the calls under way and waits for them. Questions that come later
-// get [ErrClosed], unless the answer is remembered.
+// get [ErrClosed].
 func (c *Cache) Close() {
 	c.flights.close()
 	c.good.close()
@@ -88,12 +97,18 @@ func (c *Cache) Close() {
 }
 
 // Verify returns what is remembered, or what the wrapped Verifier says. It
-// waits until ctx ends at the longest. The error is [ErrClosed], that of ctx, a
-// [*Panic], or whatever the wrapped Verifier gives.
+// waits until ctx ends at the longest. The error is [ErrClosed], a [*NoAnswer],
+// a [*Panic], or whatever else the wrapped Verifier gives.
 func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 	now := c.clock.now()
 	d := t.Digest()
+	if denied, ok := c.denials.find(d, now); ok {
+		return c.denied(&denied), nil
+	}
 	if e, ok := c.find(d, now); ok {
+		if e.due(now) {
+			c.refresh(t)
+		}
 		return c.verdict(&e, FromCache), nil
 	}
 	return c.ask(ctx, t)
@@ -110,13 +125,37 @@ func (c *Cache) find(d *bearer.Digest, now instant) (entry, bool) {
 
 func (c *Cache) verdict(e *entry, source Source) Verdict {
 	learnt := c.clock.time(e.learnt)
-	return Verdict{Valid: e.valid, Source: source, Learnt: learnt, Until: learnt.Add(e.life)}
+	life := e.life
+	if source == FromStale {
+		life = e.limit
+	}
+	return Verdict{Valid: e.valid, Source: source, Learnt: learnt, Until: learnt.Add(life.duration())}
+}
+
+func (c *Cache) denied(d *denial) Verdict {
+	from := c.clock.time(d.from)
+	return Verdict{Source: FromDenial, Learnt: from, Until: from.Add(d.last)}
+}
+
+// refresh asks for a token again, in the background and once, while its verdict
+// is still in force.
+func (c *Cache) refresh(t bearer.Token) {
+	d := *t.Digest()
+	_, _, _ = c.flights.join(&d, func() (entry, bool) { // nobody waits for it
+		now := c.clock.now()
+		e, ok := c.find(&d, now)
+		return e, ok && !e.due(now)
+	}, func(f *flight) { c.fly(t, f) })
 }
 
 // ask waits for the flight of a token.
 func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 	d := *t.Digest()
+	_, expires := t.Times()
 	for {
+		if !expires.IsZero() && !time.Now().Before(expires) {
+			return Verdict{Source: FromToken, Learnt: expires}, nil
+		}
 		f, e, err := c.flights.join(&d,
 			func() (entry, bool) { return c.find(&d, c.clock.now()) },
 			func(f *flight) { c.fly(t, f) })
@@ -137,16 +176,32 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 				return Verdict{}, c.gaveUp(ctx)
 			}
 		}
-		if f.err != nil {
-			return Verdict{}, f.err
+		now := c.clock.now()
+		if denied, ok := c.denials.find(&d, now); ok {
+			return c.denied(&denied), nil
 		}
-		// A flight that just landed counts even if its verdict is for a moment
-		// only; one that lingers may have ended meanwhile.
-		if source == FromEndpoint || f.entry.inForce(c.clock.now()) {
+		switch {
+		case f.void.Load():
+			continue
+		case f.err != nil:
+			return c.stale(&d, now, f.err)
+		case f.entry.inForce(now), source == FromEndpoint && (expires.IsZero() || time.Now().Before(expires)):
+			// What just landed counts even if it is good for a moment only.
 			return c.verdict(&f.entry, source), nil
 		}
-		c.flights.forget(&d, f)
+		c.flights.leave(f) // it lingered until its end
 	}
+}
+
+// stale returns a verdict that has ended, if that is allowed while nobody can
+// tell, or else the error that says so.
+func (c *Cache) stale(d *bearer.Digest, now instant, err error) (Verdict, error) {
+	if _, ok := errors.AsType[*NoAnswer](err); ok {
+		if e, ok := c.good.find(d); ok && e.usable(now) {
+			return c.verdict(&e, FromStale), nil
+		}
+	}
+	return Verdict{}, err
 }
 
 func (c *Cache) gaveUp(ctx context.Context) error {
@@ -159,8 +214,10 @@ func (c *Cache) gaveUp(ctx context.Context) error {
 
 // fly makes the call for all who join the flight, and keeps what it brings.
 func (c *Cache) fly(t bearer.Token, f *flight) {
-	d := t.Digest()
-	ctx, cancel := context.WithTimeout(c.flights.ctx, c.options.Timeout)
+	old, ok := c.good.find(&f.digest)
+	// Also if that verdict has ended.
+	wasGood := ok && old.learnt.since(c.clock.now()) < MaxLife
+	ctx, cancel := context.WithTimeout(withRank(c.flights.ctx, wasGood), c.options.Timeout)
 	v, err := call(ctx, c.next, t)
 	cancel()
 	if err != nil {
@@ -168,63 +225,115 @@ func (c *Cache) fly(t bearer.Token, f *flight) {
 			c.options.Panicked(p)
 		}
 		f.err = err
-		c.flights.forget(d, f) // before anyone knows: who comes now asks anew
+		if wasGood {
+			c.postpone(f, &old)
+		}
+		c.flights.leave(f) // before anyone knows: who comes now asks anew
 		close(f.landed)
 		return
 	}
-	wasGood := c.wasGood(d)
-	f.entry = c.entry(d, v, wasGood)
+	f.entry = c.lives.entry(&t, v, c.clock.at(v.Learnt), wasGood)
 	close(f.landed)
 	// Whoever comes until the entry can be found still joins this flight.
-	if c.keep(&f.entry, wasGood) {
-		c.flights.forget(d, f)
+	c.keep(f, wasGood)
+}
+
+// pause is how long a token is left alone whose renewal brought no answer.
+const pause = time.Second
+
+// postpone has the next renewal of a verdict in force wait a little.
+func (c *Cache) postpone(f *flight, old *entry) {
+	now := c.clock.now()
+	if !old.valid || !old.inForce(now) {
 		return
 	}
-	c.linger(lingering{*d, f})
+	old.again = spanOf(old.learnt.since(now) + pause)
+	c.store(f, c.good, old)
 }
 
-// wasGood reports whether a token was good within the last MaxLife, even if
-// that verdict has ended.
-func (c *Cache) wasGood(d *bearer.Digest) bool {
-	e, ok := c.good.find(d)
-	return ok && e.learnt.since(c.clock.now()) < MaxLife
-}
-
-// entry makes a verdict into what is remembered of it. A token that was good
-// and is refused has ended or was withdrawn: it does not come back, so that is
-// remembered for as long as anything.
-func (c *Cache) entry(d *bearer.Digest, v Verdict, wasGood bool) entry {
-	life := c.options.InvalidTTL
+// keep stores the entry of a flight and ends the flight when the entry can be
+// found. What was ever good stays in the good part.
+func (c *Cache) keep(f *flight, wasGood bool) {
+	m := c.refused
+	if f.entry.valid || wasGood {
+		m = c.good
+	}
+	c.store(f, m, &f.entry)
+	found, ok := m.find(&f.digest)
 	switch {
-	case v.Valid:
-		life = c.options.ValidTTL
-	case wasGood:
-		life = MaxLife
+	case ok && found == f.entry, f.void.Load():
+		c.flights.leave(f)
+	default:
+		// Ristretto would not take it. Until others take its place, the flight stays
+		// where it can be joined.
+		m.rejected.Add(1)
+		if out := m.lingering.push(f); out != nil {
+			c.flights.leave(out)
+		}
 	}
-	if !v.Until.IsZero() {
-		life = min(life, v.Until.Sub(v.Learnt))
-	}
-	return entry{digest: *d, learnt: c.clock.at(v.Learnt), life: life, valid: v.Valid}
 }
 
-// keep stores an entry and reports whether it can be found. What was ever good
-// stays in the good part, also when its verdict has ended, so that it is known
-// to have been good.
-func (c *Cache) keep(e *entry, wasGood bool) bool {
-	if e.valid || wasGood {
-		return c.good.store(*e, MaxLife)
+// store hands an entry to a memory, unless the flight is void, and returns when
+// it can be seen.
+func (c *Cache) store(f *flight, m *memory, e *entry) {
+	for range 2 { // when its buffer is full, ristretto drops; once it has settled there is room
+		c.storing.Lock()
+		done := f.void.Load() || m.set(e)
+		c.storing.Unlock()
+		m.settle()
+		if done {
+			return
+		}
 	}
-	return c.refused.store(*e, e.life)
 }
 
-// linger leaves a flight whose entry ristretto would not take where it can be
-// joined, until others take its place.
-func (c *Cache) linger(l lingering) {
-	q := c.refusedLingers
-	if l.flight.entry.valid {
-		q = c.goodLingers
+// Forget removes what is remembered of a token, so that it is asked for when it
+// comes next. When Forget has returned, no call that was under way before brings
+// the old answer back. A denial stays.
+func (c *Cache) Forget(t bearer.Token) {
+	d := t.Digest()
+	c.flights.cancel(d)
+	c.storing.Lock()
+	c.good.del(d)
+	c.refused.del(d)
+	c.storing.Unlock()
+	c.good.settle()
+	c.refused.settle()
+}
+
+// Deny refuses a token from now on, whatever the verifier says, until the token
+// ends: by its own exp if it is a JWT that names one, else for MaxLife, and at
+// most for a day. Calls under way do not change that. The error says that too
+// many are denied.
+func (c *Cache) Deny(t bearer.Token) error {
+	const day = 24 * time.Hour
+	last := MaxLife
+	if _, expires := t.Times(); !expires.IsZero() {
+		last = max(last, min(time.Until(expires), day))
 	}
-	if out := q.push(l); out.flight != nil {
-		c.flights.forget(&out.digest, out.flight)
+	if err := c.denials.add(t.Digest(), c.clock.now(), last); err != nil {
+		return err
+	}
+	c.Forget(t)
+	return nil
+}
+
+// CacheStats are what a Cache has counted, and holds now.
+type CacheStats struct {
+	// Rejected is how many answers ristretto would not take; they were kept
+	// beside it for a while.
+	Rejected uint64
+	// Flights is how many calls are under way, and answers kept beside ristretto.
+	Flights int
+	// Denied is how many tokens are denied; some of them may have ended.
+	Denied int
+}
+
+// Stats returns the counters. It may be called at any time.
+func (c *Cache) Stats() CacheStats {
+	return CacheStats{
+		Rejected: c.good.rejected.Load() + c.refused.rejected.Load(),
+		Flights:  c.flights.count(),
+		Denied:   int(c.denials.count.Load()),
 	}
 }

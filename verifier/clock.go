@@ -28,3 +28,13 @@ func (c clock) time(i instant) time.Time { return c.epoch.Add(time.Duration(i.mo
 func (i instant) since(now instant) time.Duration {
 	return time.Duration(max(now.mono-i.mono, now.wall-i.wall))
 }
+
+// span is a length of time in milliseconds, small enough to be held for each of
+// a million tokens. It is never longer than what it is made of.
+type span uint32
+
+func spanOf(d time.Duration) span {
+	return span(min(max(d, 0), MaxLife) / time.Millisecond)
+}
+
+func (s span) duration() time.Duration { return time.Duration(s) * time.Millisecond }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/bearergate/bearergate/bearer"
 )
@@ -23,10 +24,13 @@ type flights struct {
 
 // flight is one call, from its start until its verdict is found without it.
 type flight struct {
+	digest bearer.Digest
 	landed chan struct{}
 	// What came of it, to be read once landed is closed.
 	entry entry
 	err   error
+	// void is set if its answer must not be used any more.
+	void atomic.Bool
 }
 
 func newFlights() *flights {
@@ -36,7 +40,7 @@ func newFlights() *flights {
 
 // join returns the flight for a token. If there is none, it takes a last look
 // with find, because a flight may have ended since the caller looked, and then
-// starts one that runs fly. If find found the entry, there is no flight.
+// starts one that runs fly. If find found an entry, there is no flight.
 func (fs *flights) join(d *bearer.Digest, find func() (entry, bool), fly func(*flight)) (f *flight, found entry, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -49,19 +53,37 @@ func (fs *flights) join(d *bearer.Digest, find func() (entry, bool), fly func(*f
 	if e, ok := find(); ok {
 		return nil, e, nil
 	}
-	f = &flight{landed: make(chan struct{})}
+	f = &flight{digest: *d, landed: make(chan struct{})}
 	fs.open[*d] = f
 	fs.running.Go(func() { fly(f) })
 	return f, entry{}, nil
 }
 
-// forget takes a flight from those that can be joined.
-func (fs *flights) forget(d *bearer.Digest, f *flight) {
+// leave takes a flight from those that can be joined.
+func (fs *flights) leave(f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.open[*d] == f {
+	if fs.open[f.digest] == f {
+		delete(fs.open, f.digest)
+	}
+}
+
+// cancel makes the flight of a token void, if there is one. The call goes on,
+// and its answer is lost; who waits for it asks again.
+func (fs *flights) cancel(d *bearer.Digest) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f := fs.open[*d]; f != nil {
+		f.void.Store(true)
 		delete(fs.open, *d)
 	}
+}
+
+// count returns how many can be joined.
+func (fs *flights) count() int {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return len(fs.open)
 }
 
 // close ends all calls and waits for them. From now on none is started.

@@ -5,25 +5,11 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
 
 	"github.com/bearergate/bearergate/bearer"
 )
-
-// entry is what is remembered of one token. It holds its whole digest, so that
-// it is never taken for another token's, and its own deadline, because
-// ristretto clears away only every few seconds.
-type entry struct {
-	digest bearer.Digest
-	learnt instant
-	life   time.Duration // from learnt on
-	valid  bool
-}
-
-// inForce reports whether the entry may still be used.
-func (e *entry) inForce(now instant) bool { return e.learnt.since(now) < e.life }
 
 // memory holds a bounded number of entries. It may be used concurrently.
 //
@@ -32,15 +18,15 @@ func (e *entry) inForce(now instant) bool { return e.learnt.since(now) < e.life 
 // would not take waits in a small queue of its own, see [Cache.linger].
 type memory struct {
 	entries *ristretto.Cache[uint64, entry]
-	// rejected counts what ristretto would not take.
+	// lingering are the flights whose entries ristretto would not take.
+	lingering *queue
+	// rejected counts them.
 	rejected atomic.Uint64
 }
 
 // newMemory returns a memory for most entries.
 func newMemory(most int) (*memory, error) {
-	m := &memory{}
-	var err error
-	m.entries, err = ristretto.NewCache(&ristretto.Config[uint64, entry]{
+	entries, err := ristretto.NewCache(&ristretto.Config[uint64, entry]{
 		MaxCost:     int64(most),
 		NumCounters: 10 * int64(max(most, 100)),
 		BufferItems: 64,
@@ -50,7 +36,7 @@ func newMemory(most int) (*memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a cache for %d tokens: %w", most, err)
 	}
-	return m, nil
+	return &memory{entries: entries, lingering: newQueue(max(64, most/64))}, nil
 }
 
 // key is the part of a digest that ristretto tells entries apart by. The digest
@@ -67,44 +53,39 @@ func (m *memory) find(d *bearer.Digest) (entry, bool) {
 	return e, true
 }
 
-// store keeps an entry for a time, and returns when it can be found, or false
-// if ristretto would not take it.
-func (m *memory) store(e entry, keep time.Duration) bool {
-	for range 2 { // when its buffer is full, ristretto drops; once it has waited there is room
-		kept := m.entries.SetWithTTL(key(&e.digest), e, 1, keep)
-		m.entries.Wait()
-		if kept {
-			break
-		}
+// set hands an entry to ristretto, which keeps it until the entry has ended and,
+// if it was ever good, MaxLife, so that the token is known to have been good. It
+// reports whether ristretto took it in hand; if not, its buffer is full.
+func (m *memory) set(e *entry) bool {
+	keep := e.life.duration()
+	if e.valid {
+		keep = MaxLife
 	}
-	if found, ok := m.find(&e.digest); ok && found == e {
-		return true
-	}
-	m.rejected.Add(1)
-	return false
+	return m.entries.SetWithTTL(key(&e.digest), *e, 1, keep)
 }
+
+// del removes the entry of a token, now and from what is still on its way.
+func (m *memory) del(d *bearer.Digest) { m.entries.Del(key(d)) }
+
+// settle returns when all that was set or deleted before can be seen.
+func (m *memory) settle() { m.entries.Wait() }
 
 func (m *memory) close() { m.entries.Close() }
 
-// queue remembers which flights linger, the oldest first, up to a bound.
+// queue remembers a bounded number of flights, the oldest first.
 type queue struct {
 	mu   sync.Mutex
-	ring []lingering
+	ring []*flight
 	next int
 }
 
-type lingering struct {
-	digest bearer.Digest
-	flight *flight
-}
+func newQueue(most int) *queue { return &queue{ring: make([]*flight, most)} }
 
-func newQueue(most int) *queue { return &queue{ring: make([]lingering, most)} }
-
-// push adds a flight, and returns the one that has to go for it, if any.
-func (q *queue) push(l lingering) (out lingering) {
+// push adds a flight, and returns the one that has to go for it, or nil.
+func (q *queue) push(f *flight) (out *flight) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	out, q.ring[q.next] = q.ring[q.next], l
+	out, q.ring[q.next] = q.ring[q.next], f
 	q.next = (q.next + 1) % len(q.ring)
 	return out
 }

@@ -2,8 +2,9 @@
 //
 // A [Verifier] answers the question; the stages of this package answer it
 // together, each wrapping the next: [Cache] remembers verdicts and lets all
-// requests for one unseen token share one call, [Verifytoken] asks the crm-now
-// endpoint. The package promises that a verdict is never given for another
+// requests for one unseen token share one call, [Guard] spares the endpoint and
+// keeps room for tokens that were good, [Measured] tells how long calls take, and
+// [Verifytoken] asks the crm-now endpoint. The package promises that a verdict is never given for another
 // token, is never used beyond its life, and that a question nobody answered is
 // an error: neither a yes nor a no, and never remembered as one.
 //
@@ -53,6 +54,13 @@ const (
 	FromEndpoint Source = iota
 	// FromCache means: the endpoint was asked earlier, and its answer is still in force.
 	FromCache
+	// FromStale means: the verdict has ended, and is used a little longer because
+	// nobody can tell.
+	FromStale
+	// FromToken means: the token itself says that it has ended; nobody was asked.
+	FromToken
+	// FromDenial means: an operator has denied the token.
+	FromDenial
 
 	// Sources is the number of sources.
 	Sources = iota
@@ -65,6 +73,12 @@ func (s Source) String() string {
 		return "endpoint"
 	case FromCache:
 		return "cache"
+	case FromStale:
+		return "stale"
+	case FromToken:
+		return "token"
+	case FromDenial:
+		return "denied"
 	default:
 		return fmt.Sprintf("source(%d)", uint8(s))
 	}
@@ -77,8 +91,11 @@ type NoAnswer struct { //nolint:errname // it is what the error is, not only how
 	Verifier string
 	// Problem says what happened, in words for the operator.
 	Problem string
-	// RetryAfter is how long the endpoint asked to be left alone; 0 if it did not.
+	// RetryAfter is after how long it makes sense to ask again; 0 if that is not
+	// known.
 	RetryAfter time.Duration
+	// Overloaded says that the question was not asked, because too many wait.
+	Overloaded bool
 	// Cause is the error underneath, if there is one.
 	Cause error
 }

@@ -396,7 +396,11 @@ type Verifier struct {
 	Kind isVerifier_Kind `protobuf_oneof:"kind"`
 	// How long one call may take, from connecting to the last byte of the answer. A call that takes longer is no answer.
 	// Default: 3s. Range: 50ms to 60s.
-	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// How many calls are made at once, and which come first.
+	Calls *Calls `protobuf:"bytes,4,opt,name=calls,proto3" json:"calls,omitempty"`
+	// When it is not called for a while because it gave no answers.
+	Breaker       *Breaker `protobuf:"bytes,5,opt,name=breaker,proto3" json:"breaker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -461,6 +465,20 @@ func (x *Verifier) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Verifier) GetCalls() *Calls {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *Verifier) GetBreaker() *Breaker {
+	if x != nil {
+		return x.Breaker
+	}
+	return nil
+}
+
 type isVerifier_Kind interface {
 	isVerifier_Kind()
 }
@@ -471,6 +489,154 @@ type Verifier_Verifytoken struct {
 }
 
 func (*Verifier_Verifytoken) isVerifier_Kind() {}
+
+// Calls bound what a verifier has to bear, and keep room for tokens that were good within the last 300s: a flood of
+// made-up tokens must not keep them waiting.
+type Calls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most calls at once, and the most connections.
+	// Default: 64. Range: 1 to 10000.
+	Max uint32 `protobuf:"varint,1,opt,name=max,proto3" json:"max,omitempty"`
+	// How many of them are for tokens that were good before, and for no others. It must be less than max.
+	// Without it, a quarter of max. Range: 0 to 9999.
+	Reserved uint32 `protobuf:"varint,2,opt,name=reserved,proto3" json:"reserved,omitempty"`
+	// How many calls for other tokens may wait for their turn. Requests above it get 503, reason overloaded.
+	// Default: 1000. Range: 1 to 1000000.
+	MaxWaiting uint32 `protobuf:"varint,3,opt,name=max_waiting,json=maxWaiting,proto3" json:"max_waiting,omitempty"`
+	// How long a call may wait for its turn, before its own timeout begins. The edge's time-out must be longer than
+	// this and the timeout together.
+	// Default: 1s. Range: 1ms to 60s.
+	MaxWait       *durationpb.Duration `protobuf:"bytes,4,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Calls) Reset() {
+	*x = Calls{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Calls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Calls) ProtoMessage() {}
+
+func (x *Calls) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Calls.ProtoReflect.Descriptor instead.
+func (*Calls) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Calls) GetMax() uint32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Calls) GetReserved() uint32 {
+	if x != nil {
+		return x.Reserved
+	}
+	return 0
+}
+
+func (x *Calls) GetMaxWaiting() uint32 {
+	if x != nil {
+		return x.MaxWaiting
+	}
+	return 0
+}
+
+func (x *Calls) GetMaxWait() *durationpb.Duration {
+	if x != nil {
+		return x.MaxWait
+	}
+	return nil
+}
+
+// Breaker spares a verifier that is in trouble, and the requests that would wait for it in vain. It counts calls without
+// an answer; a refusal is an answer. While it is open, tokens that are not remembered get 503 at once. Then one call tries
+// whether there are answers again.
+type Breaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It opens when this many of the last calls brought no answer.
+	// Default: 10. Range: 1 to 1000.
+	Failures uint32 `protobuf:"varint,1,opt,name=failures,proto3" json:"failures,omitempty"`
+	// How many of the last calls are looked at. It must be at least failures.
+	// Default: 20. Range: 1 to 1000.
+	OfLast uint32 `protobuf:"varint,2,opt,name=of_last,json=ofLast,proto3" json:"of_last,omitempty"`
+	// How long it stays open before one call tries again. It is also how long it takes at most to see that all is well.
+	// Default: 1s. Range: 10ms to 5m.
+	OpenFor       *durationpb.Duration `protobuf:"bytes,3,opt,name=open_for,json=openFor,proto3" json:"open_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Breaker) Reset() {
+	*x = Breaker{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Breaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Breaker) ProtoMessage() {}
+
+func (x *Breaker) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
+func (*Breaker) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Breaker) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Breaker) GetOfLast() uint32 {
+	if x != nil {
+		return x.OfLast
+	}
+	return 0
+}
+
+func (x *Breaker) GetOpenFor() *durationpb.Duration {
+	if x != nil {
+		return x.OpenFor
+	}
+	return nil
+}
 
 // Verifytoken asks an endpoint by POST with the form field verifytoken.
 type Verifytoken struct {
@@ -489,17 +655,14 @@ type Verifytoken struct {
 	// A PEM file of certificate authorities that may sign the endpoint's certificate, instead of the system's; at most
 	// 1 MiB. A relative path starts at the folder of the configuration file. For an https URL only.
 	// Without it, the authorities that the system trusts.
-	CaFile string `protobuf:"bytes,4,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
-	// The most connections to the endpoint at once; calls above it wait for one. Idle ones are kept for the next call.
-	// Default: 64. Range: 1 to 10000.
-	MaxConnections uint32 `protobuf:"varint,5,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	CaFile        string `protobuf:"bytes,4,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Verifytoken) Reset() {
 	*x = Verifytoken{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +674,7 @@ func (x *Verifytoken) String() string {
 func (*Verifytoken) ProtoMessage() {}
 
 func (x *Verifytoken) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +687,7 @@ func (x *Verifytoken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifytoken.ProtoReflect.Descriptor instead.
 func (*Verifytoken) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Verifytoken) GetUrl() string {
@@ -555,33 +718,35 @@ func (x *Verifytoken) GetCaFile() string {
 	return ""
 }
 
-func (x *Verifytoken) GetMaxConnections() uint32 {
-	if x != nil {
-		return x.MaxConnections
-	}
-	return 0
-}
-
 // Cache is what the gateway remembers, in its own memory. A verdict is never used longer than 300s without being asked
 // again, which is how long a token lives.
 type Cache struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many tokens are remembered, good and refused ones together. Memory is used as they come.
+	// How many tokens that were good are remembered. Refused ones that never were good have a part of their own, a
+	// quarter as large, so that they cannot push good ones out. Memory is used as they come.
 	// Default: 100000. Range: 1 to 10000000.
 	MaxTokens uint32 `protobuf:"varint,1,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
-	// How long a good answer is used. A token that is withdrawn may pass until then.
+	// How long a good answer is used, less up to a tenth by chance. A token that is withdrawn may pass until then.
 	// Default: 60s. Range: 1ms to 300s.
 	ValidTtl *durationpb.Duration `protobuf:"bytes,2,opt,name=valid_ttl,json=validTtl,proto3" json:"valid_ttl,omitempty"`
-	// How long a refusal is used.
+	// How long a refusal is used. A token that was good and is refused stays refused for 300s.
 	// Default: 10s. Range: 1ms to 300s.
-	InvalidTtl    *durationpb.Duration `protobuf:"bytes,3,opt,name=invalid_ttl,json=invalidTtl,proto3" json:"invalid_ttl,omitempty"`
+	InvalidTtl *durationpb.Duration `protobuf:"bytes,3,opt,name=invalid_ttl,json=invalidTtl,proto3" json:"invalid_ttl,omitempty"`
+	// How long before a good answer ends the token is asked about again, in the background, if it is in use; at most half
+	// of the answer's life. So its requests never wait. 0s turns this off.
+	// Without it, a fifth of valid_ttl. Range: 0s to 300s.
+	RefreshBefore *durationpb.Duration `protobuf:"bytes,4,opt,name=refresh_before,json=refreshBefore,proto3" json:"refresh_before,omitempty"`
+	// How much longer a good answer is used while nobody can tell, never beyond 300s after it was given. A token that was
+	// withdrawn may pass that much longer.
+	// Default: 0s. Range: 0s to 300s.
+	StaleIfError  *durationpb.Duration `protobuf:"bytes,5,opt,name=stale_if_error,json=staleIfError,proto3" json:"stale_if_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +758,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +771,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Cache) GetMaxTokens() uint32 {
@@ -630,6 +795,20 @@ func (x *Cache) GetInvalidTtl() *durationpb.Duration {
 	return nil
 }
 
+func (x *Cache) GetRefreshBefore() *durationpb.Duration {
+	if x != nil {
+		return x.RefreshBefore
+	}
+	return nil
+}
+
+func (x *Cache) GetStaleIfError() *durationpb.Duration {
+	if x != nil {
+		return x.StaleIfError
+	}
+	return nil
+}
+
 // Credential is what may stand in the Authorization header.
 type Credential struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -642,7 +821,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +833,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +846,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Credential) GetMaxTokenBytes() uint32 {
@@ -692,7 +871,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +883,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +896,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Policy) GetRealm() string {
@@ -749,7 +928,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +940,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +953,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Log) GetLevel() string {
@@ -832,24 +1011,41 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x05Admin\x12\x8e\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBt\xbaHq\xba\x01n\n" +
 	"\x0faddress.missing\x12Ois missing; write host:port or unix:/path/to/socket, for example 127.0.0.1:9190\x1a\n" +
-	"this != ''R\aaddress\"\x90\x05\n" +
+	"this != ''R\aaddress\"\xfc\x05\n" +
 	"\bVerifier\x12\xfe\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\xe9\x01\xbaH\xe5\x01\xba\x01\xe1\x01\n" +
 	"\tname.form\x1a\xd3\x01this == '' ? 'is missing; write a short name, for example crm': this.matches('^[a-z0-9][a-z0-9_-]{0,62}$') ? '': 'is no name; write 1 to 63 lower case letters, digits, - and _, the first one a letter or a digit'R\x04name\x12E\n" +
 	"\vverifytoken\x18\x02 \x01(\v2!.bearergate.config.v1.VerifytokenH\x00R\vverifytoken\x12\xa3\x01\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationBn\xbaHk\xba\x01h\n" +
-	"\rtimeout.range\x12\"is out of range; write 50ms to 60s\x1a3this >= duration('50ms') && this <= duration('60s')R\atimeout:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n" +
+	"\rtimeout.range\x12\"is out of range; write 50ms to 60s\x1a3this >= duration('50ms') && this <= duration('60s')R\atimeout\x121\n" +
+	"\x05calls\x18\x04 \x01(\v2\x1b.bearergate.config.v1.CallsR\x05calls\x127\n" +
+	"\abreaker\x18\x05 \x01(\v2\x1d.bearergate.config.v1.BreakerR\abreaker:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n" +
 	"\rverifier.kind\x12^does not say whom to ask; add for example verifytoken: {url: \"https://api.example.com/verify\"}\x1a\x15has(this.verifytoken)B\x06\n" +
-	"\x04kind\"\xa3\x04\n" +
+	"\x04kind\"\xce\x04\n" +
+	"\x05Calls\x12~\n" +
+	"\x03max\x18\x01 \x01(\rBl\xbaHi\xba\x01f\n" +
+	"\x0fcalls.max.range\x125is out of range; write a whole number from 1 to 10000\x1a\x1cthis >= 1u && this <= 10000uR\x03max\x12}\n" +
+	"\breserved\x18\x02 \x01(\rBa\xbaH^\xba\x01[\n" +
+	"\x14calls.reserved.range\x124is out of range; write a whole number from 0 to 9999\x1a\rthis <= 9999uR\breserved\x12\x99\x01\n" +
+	"\vmax_waiting\x18\x03 \x01(\rBx\xbaHu\xba\x01r\n" +
+	"\x17calls.max_waiting.range\x127is out of range; write a whole number from 1 to 1000000\x1a\x1ethis >= 1u && this <= 1000000uR\n" +
+	"maxWaiting\x12\xa9\x01\n" +
+	"\bmax_wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationBs\xbaHp\xba\x01m\n" +
+	"\x14calls.max_wait.range\x12!is out of range; write 1ms to 60s\x1a2this >= duration('1ms') && this <= duration('60s')R\amaxWait\"\xd3\x03\n" +
+	"\aBreaker\x12\x8d\x01\n" +
+	"\bfailures\x18\x01 \x01(\rBq\xbaHn\xba\x01k\n" +
+	"\x16breaker.failures.range\x124is out of range; write a whole number from 1 to 1000\x1a\x1bthis >= 1u && this <= 1000uR\bfailures\x12\x89\x01\n" +
+	"\aof_last\x18\x02 \x01(\rBp\xbaHm\xba\x01j\n" +
+	"\x15breaker.of_last.range\x124is out of range; write a whole number from 1 to 1000\x1a\x1bthis >= 1u && this <= 1000uR\x06ofLast\x12\xab\x01\n" +
+	"\bopen_for\x18\x03 \x01(\v2\x19.google.protobuf.DurationBu\xbaHr\xba\x01o\n" +
+	"\x16breaker.open_for.range\x12!is out of range; write 10ms to 5m\x1a2this >= duration('10ms') && this <= duration('5m')R\aopenFor\"\x85\x03\n" +
 	"\vVerifytoken\x12\xb9\x01\n" +
 	"\x03url\x18\x01 \x01(\tB\xa6\x01\xbaH\xa2\x01\xba\x01\x9e\x01\n" +
 	"\burl.form\x1a\x91\x01this == '' ? 'is missing; write the https URL of the endpoint': bytes(this).size() > 2048 ? 'is too long; write a URL of at most 2048 bytes' : ''R\x03url\x12'\n" +
 	"\x0fallow_plaintext\x18\x02 \x01(\bR\x0eallowPlaintext\x12x\n" +
 	"\bencoding\x18\x03 \x01(\tB\\\xbaHY\xba\x01V\n" +
 	"\x0eencoding.known\x12%is not known; write multipart or form\x1a\x1dthis in ['multipart', 'form']R\bencoding\x12\x17\n" +
-	"\aca_file\x18\x04 \x01(\tR\x06caFile\x12\x9b\x01\n" +
-	"\x0fmax_connections\x18\x05 \x01(\rBr\xbaHo\xba\x01l\n" +
-	"\x15max_connections.range\x125is out of range; write a whole number from 1 to 10000\x1a\x1cthis >= 1u && this <= 10000uR\x0emaxConnections\"\xe0\x04\n" +
+	"\aca_file\x18\x04 \x01(\tR\x06caFile\"\xcf\a\n" +
 	"\x05Cache\x12\x92\x01\n" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rBs\xbaHp\xba\x01m\n" +
@@ -858,7 +1054,11 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x0fvalid_ttl.range\x12Sis out of range; write 1ms to 300s, since no answer may outlive the 300s of a token\x1a3this >= duration('1ms') && this <= duration('300s')R\bvalidTtl\x12\xe2\x01\n" +
 	"\vinvalid_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\xa5\x01\xbaH\xa1\x01\xba\x01\x9d\x01\n" +
 	"\x11invalid_ttl.range\x12Sis out of range; write 1ms to 300s, since no answer may outlive the 300s of a token\x1a3this >= duration('1ms') && this <= duration('300s')R\n" +
-	"invalidTtl\"\xb4\x01\n" +
+	"invalidTtl\x12\xb5\x01\n" +
+	"\x0erefresh_before\x18\x04 \x01(\v2\x19.google.protobuf.DurationBs\xbaHp\xba\x01m\n" +
+	"\x14refresh_before.range\x12!is out of range; write 0s to 300s\x1a2this >= duration('0s') && this <= duration('300s')R\rrefreshBefore\x12\xb4\x01\n" +
+	"\x0estale_if_error\x18\x05 \x01(\v2\x19.google.protobuf.DurationBs\xbaHp\xba\x01m\n" +
+	"\x14stale_if_error.range\x12!is out of range; write 0s to 300s\x1a2this >= duration('0s') && this <= duration('300s')R\fstaleIfError\"\xb4\x01\n" +
 	"\n" +
 	"Credential\x12\xa5\x01\n" +
 	"\x0fmax_token_bytes\x18\x01 \x01(\rB}\xbaHz\xba\x01w\n" +
@@ -887,7 +1087,7 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Listeners)(nil),           // 1: bearergate.config.v1.Listeners
@@ -895,33 +1095,41 @@ var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*AuthRequest)(nil),         // 3: bearergate.config.v1.AuthRequest
 	(*Admin)(nil),               // 4: bearergate.config.v1.Admin
 	(*Verifier)(nil),            // 5: bearergate.config.v1.Verifier
-	(*Verifytoken)(nil),         // 6: bearergate.config.v1.Verifytoken
-	(*Cache)(nil),               // 7: bearergate.config.v1.Cache
-	(*Credential)(nil),          // 8: bearergate.config.v1.Credential
-	(*Policy)(nil),              // 9: bearergate.config.v1.Policy
-	(*Log)(nil),                 // 10: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
+	(*Calls)(nil),               // 6: bearergate.config.v1.Calls
+	(*Breaker)(nil),             // 7: bearergate.config.v1.Breaker
+	(*Verifytoken)(nil),         // 8: bearergate.config.v1.Verifytoken
+	(*Cache)(nil),               // 9: bearergate.config.v1.Cache
+	(*Credential)(nil),          // 10: bearergate.config.v1.Credential
+	(*Policy)(nil),              // 11: bearergate.config.v1.Policy
+	(*Log)(nil),                 // 12: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
 	5,  // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
-	7,  // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
-	8,  // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
-	9,  // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	10, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	11, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	9,  // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
+	10, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
+	11, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
+	12, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	13, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
 	2,  // 7: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
 	3,  // 8: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
 	4,  // 9: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
-	6,  // 10: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	11, // 11: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	11, // 12: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	11, // 13: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	8,  // 10: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
+	13, // 11: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	6,  // 12: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	7,  // 13: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	13, // 14: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	13, // 15: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	13, // 16: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	13, // 17: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	13, // 18: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	13, // 19: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -938,7 +1146,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
