@@ -32,7 +32,7 @@ setup: ## install what the tests need (apt when a command is missing, Envoy from
 .PHONY: build
 build: ## every package compiles; the command goes to bin/bearergate
 	go build ./...
-	go build -trimpath -o bin/bearergate ./cmd/bearergate
+	go build -o bin/bearergate ./cmd/bearergate
 
 # buf finds what the schemas import in .cache/proto; tools/validateproto says why it is not fetched from elsewhere.
 .PHONY: imports
