@@ -277,9 +277,6 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	send(w, a, fault.CutAfter)
 	log(job, a.status, a.outcome)
-	if fault.CutAfter != nil {
-		panic(http.ErrAbortHandler)
-	}
 }
 
 // respond finds the reply, and the fault that was met on the way. The request is
@@ -320,10 +317,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, Refusal) {
 	if r.Body == http.NoBody || r.Body == nil {
 		return nil, ""
 	}
-	// Not http.Server's ReadTimeout: it goes on after the body, and would end a
-	// request that waits in a fault. A writer without deadlines has none to set.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(exchangeTimeout))
+	// Not http.Server's ReadTimeout, which would be for all that a listener's owner
+	// serves. The server itself takes it off at the end of the body, so that it does
+	// not end a request that waits in a fault. Some writers have no deadlines.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(exchangeTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -332,7 +329,6 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, Refusal) {
 	case err != nil:
 		return nil, RefusedBroken
 	}
-	_ = control.SetReadDeadline(time.Time{})
 	return body, ""
 }
 
@@ -475,11 +471,11 @@ func (e *Emulator) refuse(why Refusal) reply {
 	return why.reply()
 }
 
-// send writes a reply, or its first bytes. The client has it when send returns,
-// as far as this machine can tell.
+// send writes a reply, or its first bytes; the server ends the connection when
+// there are fewer than announced.
 func send(w http.ResponseWriter, a reply, cutAfter *int) {
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(exchangeTimeout))
+	// The server takes it off before the next request. Some writers have none.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(exchangeTimeout))
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store") // RFC 6749 §5.1
@@ -500,8 +496,6 @@ func send(w http.ResponseWriter, a reply, cutAfter *int) {
 	}
 	// A client that went away is no error here.
 	_, _ = w.Write(body)
-	_ = control.Flush()
-	_ = control.SetWriteDeadline(time.Time{})
 }
 
 // log starts a line about a request; the function it returns writes it.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -114,6 +115,9 @@ func TestIssueAcceptAndRevoke(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(9 * time.Second)
+		if n := e.Stats().InForce; n != 2 {
+			t.Errorf("%d tokens are in force", n)
+		}
 		expectVerdict(t, e, own, saysValid)
 		if !e.Revoke(grant.AccessToken) || e.Revoke(grant.AccessToken) || e.Revoke(crmnow.NewSecret("unknown")) {
 			t.Error("Revoke does not tell whether the token was good")
@@ -165,6 +169,10 @@ func TestVerificationReadsFormsAsTheyAre(t *testing.T) {
 		if n := e.VerificationsOf(good); n != 6 {
 			t.Errorf("%d questions about %q are counted", n, token)
 		}
+	}
+	encoded := `form-data; name="verifytoken"` + "\r\nContent-Transfer-Encoding: quoted-printable"
+	if got := ask(e, post(multipartOf(encoded, "plain=2D._~"), "Content-Type", typeMultipart)); got.body != saysInvalid {
+		t.Errorf("the answer to a part that names an encoding is %s", got.body)
 	}
 	// A multipart part takes the bytes as they are; nothing is decoded or trimmed.
 	for _, changed := range []string{"plain-._~ ", " plain-._~", "plain%2D._~", "plain-._~\n", "PLAIN-._~", "plain-._"} {
@@ -249,6 +257,7 @@ func TestEveryMistakeIsRefused(t *testing.T) {
 		{"a token sent as a file", post(multipartOf(`form-data; name="verifytoken"; filename="token.txt"`, "abc"), "Content-Type", typeMultipart), crmnow.RefusedFile, 400},
 		{"a form with a broken escape", post("verifytoken=%zz", "Content-Type", typeForm), crmnow.RefusedBroken, 400},
 		{"a multipart body that is cut off", post(strings.TrimSuffix(multipartOf(`form-data; name="verifytoken"`, "abc"), "--\r\n"), "Content-Type", typeMultipart), crmnow.RefusedBroken, 400},
+		{"a multipart body that is cut off within the token", post(strings.SplitAfter(multipartOf(`form-data; name="verifytoken"`, "abc"), "ab")[0], "Content-Type", typeMultipart), crmnow.RefusedBroken, 400},
 		{"a multipart body without a boundary", post(multipartOf(`form-data; name="verifytoken"`, "abc"), "Content-Type", "multipart/form-data"), crmnow.RefusedBroken, 400},
 		{"a multipart body with another boundary", post(multipartOf(`form-data; name="verifytoken"`, "abc"), "Content-Type", "multipart/form-data; boundary=other"), crmnow.RefusedBroken, 400},
 		{"a body of more than 64 KiB", post(goodForm+strings.Repeat("c", 64<<10), "Content-Type", typeForm), crmnow.RefusedTooLarge, 413},
@@ -349,6 +358,14 @@ func TestCredentialsThatMeanTheSameAreAccepted(t *testing.T) {
 	// One client's secret does not open another's door.
 	if got := ask(e, post("", "Authorization", header(url.QueryEscape(partnerID), "a%3Ab+c"))); got.status != http.StatusUnauthorized {
 		t.Errorf("another client's secret is answered with %d", got.status)
+	}
+}
+
+func TestMissingEncodingIsSeenInWhatLooksEncoded(t *testing.T) {
+	e := newEmulator(t, crmnow.EmulatorOptions{Clients: map[string]crmnow.Secret{"acme": crmnow.NewSecret("a+b%41")}})
+	expectRefused(t, e, ask(e, post("", "Authorization", header("acme", "a+b%41"))), crmnow.RefusedNotEncoded, http.StatusUnauthorized)
+	if got := ask(e, post("", "Authorization", header("acme", "a%2Bb%2541"))); got.status != http.StatusOK {
+		t.Errorf("the reply is %d %s", got.status, got.body)
 	}
 }
 
@@ -574,7 +591,7 @@ func TestAwait(t *testing.T) {
 			"a token is issued":   func() { issue(t, e) },
 			"a question is asked": func() { ask(e, question("x")) },
 			"a token is revoked":  func() { e.Revoke(crmnow.NewSecret("x")) },
-			"one is refused":      func() { ask(e, post("", "A", "b")) },
+			"one is refused":      func() { ask(e, httptest.NewRequest(http.MethodPost, "/", http.NoBody)) },
 		} {
 			looked, woken := 0, make(chan struct{})
 			before := e.Stats()
@@ -595,6 +612,11 @@ func TestAwait(t *testing.T) {
 			}
 			<-woken
 		}
+		setFault(t, e, crmnow.Verify, crmnow.Fault{Delay: time.Second})
+		go ask(e, question("x"))
+		await(t, e, func(s crmnow.Stats) bool { return s.Verify.InFlight == 1 })
+		await(t, e, func(s crmnow.Stats) bool { return s.Verify.InFlight == 0 })
+
 		tired := errors.New("tired")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, tired)
 		defer cancel()

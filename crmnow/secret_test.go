@@ -46,7 +46,7 @@ func TestSecretDoesNotShowItself(t *testing.T) {
 	} else {
 		expectHidden(t, string(text), value)
 	}
-	if got := fmt.Sprintf("%s %v %#v", s, s, s); got != "(hidden) (hidden) (hidden)" {
+	if got := fmt.Sprintf("%s %v %#v ", s, s, s) + s.GoString(); got != "(hidden) (hidden) (hidden) (hidden)" {
 		t.Errorf("a secret shows as %s", got)
 	}
 }

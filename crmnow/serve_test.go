@@ -128,6 +128,28 @@ func TestServeBreaksWhatWaitsInAFault(t *testing.T) {
 	}
 }
 
+func TestServeBreaksItAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, p := newEmulator(t, crmnow.EmulatorOptions{}), newPipes()
+		setFault(t, e, crmnow.Verify, crmnow.Fault{Hang: true})
+		ctx, stop := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- e.Serve(ctx, p) }()
+		write(t, dial(t, p), slowQuestion+"oken=abc")
+		if err := e.AwaitVerifying(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		began := time.Now()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
 func TestServeSaysThatItsListenerFailed(t *testing.T) {
 	e, p := newEmulator(t, crmnow.EmulatorOptions{}), newPipes()
 	_ = p.Close()
@@ -209,16 +231,17 @@ func TestSlowRequestsEnd(t *testing.T) {
 	})
 	t.Run("but not while a fault lasts", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			e, p := serveOnPipes(t, crmnow.EmulatorOptions{})
+			e, p := serveOnPipes(t, crmnow.EmulatorOptions{ServeControl: true})
 			setFault(t, e, crmnow.Verify, crmnow.Fault{Delay: time.Minute})
 			conn := dial(t, p)
 			write(t, conn, slowQuestion+"oken=abc")
 			if got := receive(t, conn); got.body != saysInvalid {
 				t.Errorf("the answer is %d %s", got.status, got.body)
 			}
-			write(t, conn, slowQuestion+"oken=abc") // and the connection is as good as new
-			if got := receive(t, conn); got.body != saysInvalid {
-				t.Errorf("the second answer is %d %s", got.status, got.body)
+			pass(30 * time.Second)
+			write(t, conn, "GET "+crmnow.ControlPath+"stats HTTP/1.1\r\nHost: x\r\n\r\n") // the connection is as good as new
+			if got := receive(t, conn); got.status != http.StatusOK {
+				t.Errorf("the second reply is %d %s", got.status, got.body)
 			}
 		})
 	})
