@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -303,38 +302,4 @@ func TestLocalGoesDownAndComesBack(t *testing.T) {
 	if err := l.Up(); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("on a taken address the error is %v", err)
 	}
-}
-
-func Example() {
-	// The endpoint, on a free port of loopback.
-	endpoint, err := crmnow.StartLocal(crmnow.EmulatorOptions{
-		Clients: map[string]crmnow.Secret{"partner": crmnow.NewSecret("its secret")},
-	})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer endpoint.Close()
-
-	// A token as a partner fetches it.
-	client, err := crmnow.NewClient(crmnow.ClientOptions{
-		URL: endpoint.URL(), ID: "partner", Secret: crmnow.NewSecret("its secret"),
-	})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer client.Close()
-	grant, err := client.Token(context.Background())
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println("token", grant.AccessToken, "for", grant.ExpiresIn)
-
-	// How often the endpoint was asked about it: not once, yet.
-	fmt.Println("verified", endpoint.VerificationsOf(grant.AccessToken), "times")
-	// Output:
-	// token (hidden) for 5m0s
-	// verified 0 times
 }
