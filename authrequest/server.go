@@ -38,7 +38,8 @@ type Options struct {
 // Limits that no operator has a reason to change.
 const (
 	readHeaderTimeout = 5 * time.Second
-	// A body is not waited for; this is what a slow one may cost.
+	// An answer does not wait for a body; this is how long a slow one may keep its
+	// connection after that.
 	readTimeout = 10 * time.Second
 	// Longer than edges keep an idle connection (the recipes say 30 s), so that it
 	// is never this side that closes one just as it is used.
@@ -113,6 +114,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			write(w, h.gate.Reply(&d))
 		}
 	}()
+	if r.ContentLength != 0 {
+		// Else net/http would wait for the body before it answers, and take for the
+		// body what comes next if the edge sent its length alone.
+		w.Header()["Connection"] = hangUp
+	}
 	// Not http.ServeMux: it redirects what it finds unclean, and an edge would
 	// take that for an error of ours.
 	if rest, ok := strings.CutPrefix(r.URL.Path, Prefix); !ok || rest != "" && rest[0] != '/' {
@@ -136,10 +142,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	write(w, reply)
 }
 
-// Ready slices, so that an allowed request allocates none. Nobody changes them.
+// Ready slices, so that an answer allocates none. Nobody changes them.
 var (
 	validReason = []string{gate.Valid.String()}
 	zeroLength  = []string{"0"}
+	hangUp      = []string{"close"}
 )
 
 var notFound = gate.Reply{
