@@ -17,6 +17,7 @@ import (
 
 	"github.com/bearergate/bearergate/extauthz"
 	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/verifier"
 )
 
 // header is a line of a denied response, which is to take the place of what an
@@ -95,6 +96,7 @@ func TestEveryKindOfReply(t *testing.T) {
 		{"a token that is not good", with("Bearer unknown"), unauthorized(t, "invalid_token", invalid+`"the token is not good or has ended; fetch a new one"`), gate.InvalidToken},
 		{"no answer", with("Bearer " + downToken), unavailable(t, "verifier_unavailable", "5"), gate.VerifierUnavailable},
 		{"no answer, and a time to wait", with("Bearer " + busyToken), unavailable(t, "verifier_unavailable", "42"), gate.VerifierUnavailable},
+		{"too much to do", with("Bearer " + shedToken), unavailable(t, "overloaded", "5"), gate.Overloaded},
 		{"a panic below", with("Bearer " + panicToken), unavailable(t, "internal_error", "5"), gate.InternalError},
 		// The gate says yes; it is here that no reply is found.
 		{"a panic in this room", with("Bearer " + oddToken), unavailable(t, "internal_error", "5"), gate.InternalError},
@@ -119,6 +121,16 @@ func TestEveryKindOfReply(t *testing.T) {
 	for reason := range gate.Reason(gate.Reasons) {
 		if !seen[reason] {
 			t.Errorf("no row has the reason %v", reason)
+		}
+	}
+}
+
+func TestEverySourceIsInTheMetadata(t *testing.T) {
+	f := start(t, listenTCP(t), extauthz.Options{})
+	for source := range verifier.Source(verifier.Sources) {
+		reply := f.check(t, with("Bearer from-"+source.String()))
+		if diff := cmp.Diff(allowed(t, source.String(), "authorization"), reply, protocmp.Transform()); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", source, diff)
 		}
 	}
 }

@@ -40,7 +40,7 @@ func TestBothFacesAnswerAlike(t *testing.T) {
 		"", "Basic dTpw", "Bearer", "Bearer\t" + goodToken, `Bearer "` + goodToken + `"`, "Bearer " + goodToken + " x",
 		"Bearer " + goodToken + "\xff", "Bearer a=b", "Bearer " + goodToken + "," + goodToken, "Bearer " + strings.Repeat("x", 9000),
 		"Bearer " + goodToken, "bearer   " + goodToken, "Bearer " + cachedToken, "Bearer unknown",
-		"Bearer " + downToken, "Bearer " + busyToken, "Bearer " + panicToken,
+		"Bearer " + downToken, "Bearer " + busyToken, "Bearer " + shedToken, "Bearer " + panicToken,
 	} {
 		requests = append(
 			requests,

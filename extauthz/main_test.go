@@ -24,13 +24,14 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-// Tokens, and what the verifier of the tests says of them. Every other token is
-// not good.
+// Tokens, and what the verifier of the tests says of them. Besides, from-x is
+// good if there is a source x; every other token is not good.
 const (
 	goodToken   = "good-token"
-	cachedToken = "cached-token"     // good, from the cache
+	cachedToken = "from-cache"
 	downToken   = "down-token"       // no answer
 	busyToken   = "busy-token"       // no answer, and a time to wait
+	shedToken   = "shed-token"       // not asked, too many wait
 	panicToken  = "panic-token"      // the verifier panics
 	oddToken    = "odd-source-token" // good, from a source that no face knows
 	heldToken   = "held-token"       // good, as soon as the test lets go
@@ -55,14 +56,14 @@ func (o *oracle) Verify(ctx context.Context, t bearer.Token) (verifier.Verdict, 
 	switch t.Reveal() {
 	case goodToken:
 		return verifier.Verdict{Valid: true}, nil
-	case cachedToken:
-		return verifier.Verdict{Valid: true, Source: verifier.FromCache}, nil
 	case oddToken:
 		return verifier.Verdict{Valid: true, Source: 200}, nil
 	case downToken:
 		return verifier.Verdict{}, &verifier.NoAnswer{Verifier: "crm", Problem: "it is down"}
 	case busyToken:
 		return verifier.Verdict{}, &verifier.NoAnswer{Verifier: "crm", Problem: "it is busy", RetryAfter: 42 * time.Second}
+	case shedToken:
+		return verifier.Verdict{}, &verifier.NoAnswer{Verifier: "crm", Problem: "too many wait", Overloaded: true}
 	case panicToken:
 		panic("the verifier panics")
 	case heldToken:
@@ -78,6 +79,11 @@ func (o *oracle) Verify(ctx context.Context, t bearer.Token) (verifier.Verdict, 
 		<-ctx.Done()
 		return verifier.Verdict{}, ctx.Err()
 	default:
+		for source := range verifier.Source(verifier.Sources) {
+			if t.Reveal() == "from-"+source.String() {
+				return verifier.Verdict{Valid: true, Source: source}, nil
+			}
+		}
 		return verifier.Verdict{}, nil
 	}
 }

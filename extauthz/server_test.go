@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,23 +145,23 @@ func TestShutdownIsBounded(t *testing.T) {
 	const limit = time.Second
 	errOver := errors.New("the time is over")
 	for name, test := range map[string]struct {
-		occupy func(*testing.T, *face)
+		occupy func(t *testing.T, f *face, clients *sync.WaitGroup)
 		want   error
 		takes  time.Duration
 	}{
-		"nobody is there": {func(*testing.T, *face) {}, nil, 0},
-		"an idle connection": {func(t *testing.T, f *face) {
+		"nobody is there": {func(*testing.T, *face, *sync.WaitGroup) {}, nil, 0},
+		"an idle connection": {func(t *testing.T, f *face, _ *sync.WaitGroup) {
 			f.check(t, with("Bearer "+goodToken))
 		}, nil, 0},
-		"a check without answer": {func(t *testing.T, f *face) {
-			go func() {
+		"a check without answer": {func(t *testing.T, f *face, clients *sync.WaitGroup) {
+			clients.Go(func() {
 				if reply, err := f.client.Check(t.Context(), with("Bearer "+stuckToken)); status.Code(err) != codes.Unavailable {
 					t.Errorf("the check that was cut off: %v, %v", reply, err)
 				}
-			}()
+			})
 			<-f.oracle.arrived
 		}, errOver, limit},
-		"watches of the health": {func(t *testing.T, f *face) {
+		"watches of the health": {func(t *testing.T, f *face, clients *sync.WaitGroup) {
 			for name, first := range map[string]healthpb.HealthCheckResponse_ServingStatus{
 				"":        healthpb.HealthCheckResponse_SERVING,
 				service:   healthpb.HealthCheckResponse_SERVING,
@@ -171,7 +172,7 @@ func TestShutdownIsBounded(t *testing.T) {
 					t.Fatal(err)
 				}
 				expectHealth(t, w, first)
-				go func() {
+				clients.Go(func() {
 					if name != "another" {
 						if reply, err := w.Recv(); err != nil || reply.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
 							t.Errorf("the watch of %q says %v, %v", name, reply, err)
@@ -180,25 +181,26 @@ func TestShutdownIsBounded(t *testing.T) {
 					if reply, err := w.Recv(); err == nil {
 						t.Errorf("the watch of %q goes on with %v", name, reply)
 					}
-				}()
+				})
 			}
 		}, nil, 0},
-		"a connection that says nothing": {func(t *testing.T, f *face) {
+		"a connection that says nothing": {func(t *testing.T, f *face, clients *sync.WaitGroup) {
 			conn, err := f.listener.(*pipes).dial(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			go func() { // what the server says has to go somewhere
+			clients.Go(func() { // what the server says has to go somewhere
 				_, _ = io.Copy(io.Discard, conn)
 				_ = conn.Close()
-			}()
+			})
 			synctest.Wait()
 		}, errOver, limit},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := start(t, newPipes(), extauthz.Options{})
-				test.occupy(t, f)
+				var clients sync.WaitGroup
+				test.occupy(t, f, &clients)
 				ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errOver)
 				defer cancel()
 				begin := time.Now()
@@ -208,6 +210,7 @@ func TestShutdownIsBounded(t *testing.T) {
 				if took := time.Since(begin); took != test.takes {
 					t.Errorf("Shutdown took %v, want %v", took, test.takes)
 				}
+				clients.Wait()
 			})
 		})
 	}

@@ -103,6 +103,16 @@ func TestEveryDecision(t *testing.T) {
 			says(verifier.Verdict{}, fmt.Errorf("while asking: %w", &verifier.NoAnswer{RetryAfter: time.Minute})),
 			gate.VerifierUnavailable, gate.Unavailable, "60",
 		},
+		{
+			"an endpoint with too much to do", withToken(),
+			says(verifier.Verdict{}, &verifier.NoAnswer{Verifier: "crm", Problem: "too many wait", Overloaded: true}),
+			gate.Overloaded, gate.Unavailable, "5",
+		},
+		{
+			"an endpoint with too much to do, and a time", withToken(),
+			says(verifier.Verdict{}, &verifier.NoAnswer{Overloaded: true, RetryAfter: 7 * time.Second}),
+			gate.Overloaded, gate.Unavailable, "7",
+		},
 		{"a verifier that is closed", withToken(), says(verifier.Verdict{}, verifier.ErrClosed), gate.VerifierUnavailable, gate.Unavailable, "5"},
 		{"an error nobody knows", withToken(), says(verifier.Verdict{}, io.ErrUnexpectedEOF), gate.VerifierUnavailable, gate.Unavailable, "5"},
 		{"an error beside a yes", withToken(), says(verifier.Verdict{Valid: true}, io.EOF), gate.VerifierUnavailable, gate.Unavailable, "5"},
