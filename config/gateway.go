@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -8,7 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -198,12 +202,28 @@ func (g *Gateway) logProxy(v *configv1.Verifier) {
 	}
 	proxy, err := http.ProxyFromEnvironment(r)
 	switch {
-	case err != nil:
+	case err != nil, proxy == nil && isBroken(r.URL.Scheme), proxy != nil && !isProxy(proxy):
 		g.logger.Warn("the proxy named by the environment cannot be used; look at HTTPS_PROXY and HTTP_PROXY", slog.String("verifier", v.GetName()))
 	case proxy != nil:
 		g.logger.Info("the verifier is asked through the proxy that HTTPS_PROXY or HTTP_PROXY names",
 			slog.String("verifier", v.GetName()), slog.String("proxy", proxy.Host))
 	}
+}
+
+// isProxy reports whether a URL names a proxy that net/http can speak to. Whoever
+// forgets the http:// in front of it gets a URL, too, but none of a proxy.
+func isProxy(u *url.URL) bool {
+	return u.Host != "" && slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme)
+}
+
+// isBroken reports whether the environment names a proxy for a scheme in a way that
+// net/http cannot read. It asks directly then, and says nothing.
+func isBroken(scheme string) bool {
+	name := scheme + "_proxy"
+	value := cmp.Or(os.Getenv(strings.ToUpper(name)), os.Getenv(name))
+	_, whole := url.Parse(value)
+	_, host := url.Parse("http://" + value)
+	return whole != nil && host != nil
 }
 
 func rootCAs(file string) (*x509.CertPool, error) {
