@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,7 @@ it, once or for every session. For bash the package bash-completion is needed to
 			Args:    noArguments,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				if err := shell.write(cmd.Root(), cmd.OutOrStdout()); err != nil {
-					return &ending{exitUnknown, err}
+					return &ending{exitUnknown, fmt.Errorf("standard output: %w", err)}
 				}
 				return nil
 			},

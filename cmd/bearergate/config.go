@@ -53,7 +53,7 @@ to write instead. Nothing is started, and no address is tried. Exit code 0 if it
 				Problems []configProblem `json:"problems"`
 			}{err == nil, problems}
 			if printed := as.print(cmd.OutOrStdout(), result, file+": good\n"); printed != nil {
-				return &ending{exitUnknown, printed}
+				return printed
 			}
 			if err != nil {
 				return &ending{code: exitWrong}

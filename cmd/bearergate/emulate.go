@@ -30,14 +30,13 @@ The client's secret comes from --client-secret-file or ` + clientSecretVariable 
 		Example: "  bearergate emulate --listen 127.0.0.1:8081 --lifetime 30s --control",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			secret := rand.Text()
+			secret, announce := rand.Text(), true
 			if secretFile != "" || os.Getenv(clientSecretVariable) != "" {
 				var err error
 				if secret, err = readSecret(cmd, "client secret", secretFile, "client-secret-file", clientSecretVariable); err != nil {
 					return &ending{exitWrong, err}
 				}
-			} else {
-				fmt.Fprintf(cmd.OutOrStdout(), "client ID:     %s\nclient secret: %s\n", id, secret)
+				announce = false
 			}
 			options.Clients = map[string]crmnow.Secret{id: crmnow.NewSecret(secret)}
 			options.Logger = newLogger(cmd.ErrOrStderr(), "info", logFormat)
@@ -55,6 +54,9 @@ The client's secret comes from --client-secret-file or ` + clientSecretVariable 
 			}
 			options.Logger.Info("listening", slog.String("listener", "emulator"), slog.String("address", l.Addr().String()),
 				slog.String("url", "http://"+l.Addr().String()+crmnow.Path))
+			if announce {
+				fmt.Fprintf(cmd.OutOrStdout(), "client ID:     %s\nclient secret: %s\n", id, secret)
+			}
 			if err := emulator.Serve(cmd.Context(), l); err != nil {
 				return &ending{exitUnknown, err}
 			}

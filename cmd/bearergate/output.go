@@ -19,13 +19,18 @@ func (o *output) flag(cmd *cobra.Command) {
 
 // print writes the value as JSON, or the text.
 func (o *output) print(w io.Writer, value any, text string) error {
-	if o.format != "json" {
-		_, err := io.WriteString(w, text)
-		return err
+	var err error
+	if o.format == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
+		err = encoder.Encode(value)
+	} else {
+		_, err = io.WriteString(w, text)
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
+	if err != nil {
+		return &ending{exitUnknown, fmt.Errorf("standard output: %w", err)}
+	}
+	return nil
 }
 
 // choice is a flag with few values.

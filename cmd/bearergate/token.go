@@ -29,8 +29,9 @@ func newTokenCommand() *cobra.Command {
 		Long: `Fetch a token from the endpoint as a partner does: POST without a body, with client ID and secret as Basic
 credentials, each form-urlencoded first (RFC 6749 section 2.3.1). Standard output gets the token and nothing else.
 
-The ID may stand in ` + clientIDVariable + `, the secret in ` + clientSecretVariable + `. Exit code 1 if the endpoint refuses the credentials,
-3 if it cannot be asked.`,
+The ID may stand in ` + clientIDVariable + `, the secret in ` + clientSecretVariable + `.
+
+Exit code 1 if the endpoint refuses the credentials or the request, 3 if it gave no token for another reason.`,
 		Example: "  bearergate token --client-id partner --client-secret-file secret.txt",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

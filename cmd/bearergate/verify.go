@@ -25,7 +25,8 @@ func newVerifyCommand() *cobra.Command {
 		Short: "Ask the endpoint whether a token is good",
 		Long: `Ask the verifytoken endpoint about one token, as the gateway does, without any cache.
 
-Exit code 0 if the token is good, 1 if it is not or cannot be a token, 3 if the endpoint gave no answer.`,
+Exit code 0 if the token is good, 1 if it is not or cannot be a token, 3 if the endpoint gave no answer.
+Standard output says which, and never the token.`,
 		Example: "  bearergate token --client-id partner --client-secret-file secret.txt | bearergate verify --token-file -",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,7 +49,7 @@ Exit code 0 if the token is good, 1 if it is not or cannot be a token, 3 if the 
 			defer cancel()
 			answer, code := verify(ctx, client, value)
 			if err := as.print(cmd.OutOrStdout(), answer, answer.text()); err != nil {
-				return &ending{exitUnknown, err}
+				return err
 			}
 			if code != exitGood {
 				return &ending{code: code}
