@@ -145,6 +145,8 @@ func TestConcurrentRefusalsAreAllCounted(t *testing.T) {
 // told of them later.
 func TestRefusalsBelowTheLevelAreNotCounted(t *testing.T) {
 	var logs journal
+	var level slog.LevelVar
+	level.Set(slog.LevelWarn)
 	parser, err := bearer.NewParser(0)
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +154,7 @@ func TestRefusalsBelowTheLevelAreNotCounted(t *testing.T) {
 	g, err := gate.New(gate.Options{
 		Parser: parser, Realm: "api",
 		Verifier: says(verifier.Verdict{}, io.EOF),
-		Logger:   slog.New(slog.NewJSONHandler(&logs, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger:   slog.New(slog.NewJSONHandler(&logs, &slog.HandlerOptions{Level: &level})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +166,12 @@ func TestRefusalsBelowTheLevelAreNotCounted(t *testing.T) {
 		t.Errorf("the log says %s", text)
 	}
 	g.Decide(t.Context(), withToken())
-	if line := logs.last(t); line["level"] != "WARN" || line["more_like_this"] != nil {
+	if line := logs.last(t); line["level"] != "WARN" {
+		t.Errorf("the log says %v", line)
+	}
+	level.Set(slog.LevelInfo)
+	g.Decide(t.Context(), with())
+	if line := logs.last(t); line["reason"] != "missing_token" || line["more_like_this"] != nil {
 		t.Errorf("the log says %v", line)
 	}
 }
