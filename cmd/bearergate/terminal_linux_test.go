@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns the two ends of a pseudo-terminal (pty(7)): what a program
+// writes to the terminal can be read from the controller.
+func openTerminal(t *testing.T) (controller, terminal *os.File) {
+	t.Helper()
+	controller, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = controller.Close() })
+	if err := unix.IoctlSetPointerInt(int(controller.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(controller.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return controller, terminal
+}
+
+// onTerminal starts a program whose standard output and standard error are a
+// terminal. What it writes there stands in p.err.
+func onTerminal(t *testing.T, environment []string, args ...string) *program {
+	t.Helper()
+	p := command(args...)
+	p.Env = append(p.Env, environment...)
+	controller, terminal := openTerminal(t)
+	p.Stdout, p.Stderr = terminal, terminal
+	p.run(t)
+	_ = terminal.Close() // the program has its own
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(p.err, controller) // ends with EIO when the program has ended
+	}()
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-read
+	})
+	return p
+}
+
+// told waits until all that was written has arrived, which is some time after the
+// end of the program.
+func (p *program) told(t *testing.T, last string) string {
+	t.Helper()
+	if code := p.code(t); code != exitGood {
+		t.Errorf("ended with %d", code)
+	}
+	eventually(t, "word "+last, func() error {
+		if !strings.Contains(p.err.String(), last) {
+			return io.ErrUnexpectedEOF
+		}
+		return nil
+	})
+	return p.err.String()
+}
+
+func TestServeIsReadableOnATerminal(t *testing.T) {
+	for name, test := range map[string]struct {
+		environment, settings string
+		json, colour          bool
+	}{
+		"coloured":             {"NO_COLOR=", "", false, true},
+		"without colour":       {"NO_COLOR=1", "", false, false},
+		"as text that is set":  {"NO_COLOR=", "log: {format: text}", false, true},
+		"as JSON when set":     {"NO_COLOR=", "log: {format: json}", true, false},
+		"NO_COLOR and a word":  {"NO_COLOR=true", "log: {format: text}", false, false},
+		"as text when on auto": {"NO_COLOR=", "log: {format: auto}", false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := onTerminal(t, []string{test.environment}, "serve", "--config", file(t, "bearergate.yaml", onLoopback(endpoint(t).URL(), test.settings)))
+			p.await(t, "3 lines listening", p.err, func(text string) bool { return strings.Count(text, "listening") == 3 })
+			p.signal(t, syscall.SIGTERM)
+			text := p.told(t, "stopped")
+			if coloured := strings.Contains(text, "\x1b["); coloured != test.colour {
+				t.Errorf("coloured: %t\n%s", coloured, text)
+			}
+			if first, _, _ := strings.Cut(text, "\n"); json.Valid([]byte(first)) != test.json {
+				t.Errorf("JSON: %t\n%s", !test.json, text)
+			}
+		})
+	}
+}
+
+func TestQuickstartIsColouredOnATerminal(t *testing.T) {
+	for environment, colour := range map[string]bool{"NO_COLOR=": true, "NO_COLOR=1": false} {
+		t.Run(environment, func(t *testing.T) {
+			t.Parallel()
+			p := onTerminal(t, []string{environment}, "quickstart", "--once")
+			text := p.told(t, "All as it must be.")
+			if coloured := strings.Contains(text, "\x1b[32mok\x1b[0m") && strings.Contains(text, "\x1b[1mface"); coloured != colour {
+				t.Errorf("coloured: %t\n%s", coloured, text)
+			}
+			if !colour && strings.Contains(text, "\x1b") {
+				t.Errorf("still coloured:\n%s", text)
+			}
+		})
+	}
+}
+
+func TestEmulateIsReadableOnATerminal(t *testing.T) {
+	t.Parallel()
+	p := onTerminal(t, []string{"NO_COLOR=1"}, "emulate", "--listen", "127.0.0.1:0")
+	p.await(t, "line listening", p.err, func(text string) bool { return strings.Contains(text, " listening listener=emulator ") })
+	p.signal(t, syscall.SIGTERM)
+	p.told(t, "client secret: ")
+}
