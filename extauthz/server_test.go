@@ -193,7 +193,6 @@ func TestShutdownIsBounded(t *testing.T) {
 				_, _ = io.Copy(io.Discard, conn)
 				_ = conn.Close()
 			})
-			synctest.Wait()
 		}, errOver, limit},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,6 +200,7 @@ func TestShutdownIsBounded(t *testing.T) {
 				f := start(t, newPipes(), extauthz.Options{})
 				var clients sync.WaitGroup
 				test.occupy(t, f, &clients)
+				synctest.Wait()
 				ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errOver)
 				defer cancel()
 				begin := time.Now()
