@@ -135,8 +135,8 @@ func TestShutdownIsBounded(t *testing.T) {
 		if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != limit {
 			t.Errorf("after %v: %v", time.Since(begin), err)
 		}
-		if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 {
-			t.Errorf("the connection that was cut off: %q, %v", rest, err)
+		if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 || time.Since(begin) != limit {
+			t.Errorf("the connection that was to be cut off, after %v: %q, %v", time.Since(begin), rest, err)
 		}
 		if err := <-served; err != nil {
 			t.Error(err)

@@ -368,6 +368,9 @@ func TestShutdownIsBounded(t *testing.T) {
 					t.Errorf("Shutdown took %v", took)
 				}
 				w.expectEnd(t)
+				if took := time.Since(begin); took != limit {
+					t.Errorf("the connection ended after %v", took)
+				}
 			})
 		})
 	}
