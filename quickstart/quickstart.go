@@ -122,11 +122,12 @@ func Run(ctx context.Context, o Options) (good bool, err error) {
 	}
 	good = allRight(rows)
 	if o.JSON {
-		if err := writeJSON(o.Out, rows, good); err != nil {
-			return false, err
-		}
+		err = writeJSON(o.Out, rows, good)
 	} else {
-		writeText(o.Out, rows, good, o.Colour)
+		err = writeText(o.Out, rows, good, o.Colour)
+	}
+	if err != nil {
+		return false, err
 	}
 	if o.Once {
 		return good, nil

@@ -21,7 +21,7 @@ func writeJSON(w io.Writer, rows []row, good bool) error {
 }
 
 // writeText writes the rows as a table for people.
-func writeText(w io.Writer, rows []row, good, colour bool) {
+func writeText(w io.Writer, rows []row, good, colour bool) error {
 	paint := func(code, text string) string {
 		if !colour {
 			return text
@@ -73,7 +73,8 @@ func writeText(w io.Writer, rows []row, good, colour bool) {
 	} else {
 		b.WriteString("\n" + paint("31", "Something is not as it must be.") + "\n")
 	}
-	_, _ = io.WriteString(w, b.String())
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func answer(status int) string {

@@ -228,6 +228,8 @@ func TestAnAnswerThatCannotBePrintedIsNotGood(t *testing.T) {
 		{"completion", "zsh"},
 		{"completion", "fish"},
 		{"config", "check", "--config", "../../config/testdata/accepted/smallest.yaml"},
+		{"quickstart", "--once"},
+		{"quickstart", "--once", "--output", "json"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			var stderr bytes.Buffer
