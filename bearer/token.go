@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"unsafe"
 )
 
@@ -22,8 +23,8 @@ type Digest [32]byte
 // way to the value is [Token.Reveal].
 //
 // The zero Token holds nothing; its value is empty. A Token is immutable and
-// may be used concurrently. It keeps the memory of the header it was parsed
-// from alive.
+// may be used concurrently. It shares the memory of the header it was parsed
+// from; see [Token.Clone].
 type Token struct {
 	// Tokens are compared by Digest; == would compare addresses.
 	_ [0]func()
@@ -32,6 +33,15 @@ type Token struct {
 	data   *byte
 	length int
 	digest Digest
+}
+
+// Clone returns the token with memory of its own, for who keeps it longer than
+// the header it was parsed from is there.
+func (t Token) Clone() Token {
+	if t.data != nil {
+		t.data = unsafe.StringData(strings.Clone(unsafe.String(t.data, t.length)))
+	}
+	return t
 }
 
 // Digest returns the keyed digest of the token's value.

@@ -74,7 +74,8 @@ func New(o Options) (*Gate, error) {
 	return g, nil
 }
 
-// Request is what an edge says of a request.
+// Request is what an edge says of a request. Its strings need to last until the
+// decision and no longer.
 type Request struct {
 	// Authorization holds all values of the request's Authorization header.
 	Authorization []string
@@ -185,6 +186,15 @@ func (g *Gate) Recovered(value any) (d Decision) {
 	d = Decision{Reason: InternalError}
 	g.decided(d.Reason, d.Source)
 	g.log.refused(d.Reason, bearer.Token{}, p)
+	return d
+}
+
+// Unreadable decides about a request that its face could not read: it is
+// unavailable, because nobody knows what it asked for.
+func (g *Gate) Unreadable(err error) Decision {
+	d := Decision{Reason: InternalError}
+	g.decided(d.Reason, d.Source)
+	g.log.refused(d.Reason, bearer.Token{}, err)
 	return d
 }
 

@@ -140,6 +140,7 @@ func (c *Cache) denied(d *denial) Verdict {
 // refresh asks for a token again, in the background and once, while its verdict
 // is still in force.
 func (c *Cache) refresh(t bearer.Token) {
+	t = t.Clone()
 	d := *t.Digest()
 	_, _, _ = c.flights.join(&d, func() (entry, bool) { // nobody waits for it
 		now := c.clock.now()
@@ -150,6 +151,7 @@ func (c *Cache) refresh(t bearer.Token) {
 
 // ask waits for the flight of a token.
 func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
+	t = t.Clone() // its flight may outlive the request
 	d := *t.Digest()
 	_, expires := t.Times()
 	for {
@@ -196,6 +198,9 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 // stale returns a verdict that has ended, if that is allowed while nobody can
 // tell, or else the error that says so.
 func (c *Cache) stale(d *bearer.Digest, now instant, err error) (Verdict, error) {
+	if e, ok := c.find(d, now); ok { // a later flight was faster
+		return c.verdict(&e, FromCache), nil
+	}
 	if _, ok := errors.AsType[*NoAnswer](err); ok {
 		if e, ok := c.good.find(d); ok && e.usable(now) {
 			return c.verdict(&e, FromStale), nil
@@ -229,11 +234,11 @@ func (c *Cache) fly(t bearer.Token, f *flight) {
 			c.postpone(f, &old)
 		}
 		c.flights.leave(f) // before anyone knows: who comes now asks anew
-		close(f.landed)
+		f.land()
 		return
 	}
 	f.entry = c.lives.entry(&t, v, c.clock.at(v.Learnt), wasGood)
-	close(f.landed)
+	f.land()
 	// Whoever comes until the entry can be found still joins this flight.
 	c.keep(f, wasGood)
 }

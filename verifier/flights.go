@@ -26,11 +26,18 @@ type flights struct {
 type flight struct {
 	digest bearer.Digest
 	landed chan struct{}
-	// What came of it, to be read once landed is closed.
-	entry entry
-	err   error
+	land   func() // closes landed
 	// void is set if its answer must not be used any more.
 	void atomic.Bool
+	// What came of it, to be read once it has landed, unless it is void.
+	entry entry
+	err   error
+}
+
+func newFlight(d *bearer.Digest) *flight {
+	f := &flight{digest: *d, landed: make(chan struct{})}
+	f.land = sync.OnceFunc(func() { close(f.landed) })
+	return f
 }
 
 func newFlights() *flights {
@@ -53,7 +60,7 @@ func (fs *flights) join(d *bearer.Digest, find func() (entry, bool), fly func(*f
 	if e, ok := find(); ok {
 		return nil, e, nil
 	}
-	f = &flight{digest: *d, landed: make(chan struct{})}
+	f = newFlight(d)
 	fs.open[*d] = f
 	fs.running.Go(func() { fly(f) })
 	return f, entry{}, nil
@@ -69,13 +76,14 @@ func (fs *flights) leave(f *flight) {
 }
 
 // cancel makes the flight of a token void, if there is one. The call goes on,
-// and its answer is lost; who waits for it asks again.
+// and its answer is lost; who waits for it asks again at once.
 func (fs *flights) cancel(d *bearer.Digest) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f := fs.open[*d]; f != nil {
 		f.void.Store(true)
 		delete(fs.open, *d)
+		f.land()
 	}
 }
 

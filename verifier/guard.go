@@ -130,9 +130,20 @@ func (g *Guard) call(ctx context.Context, t bearer.Token) (v Verdict, err error)
 	answered = err == nil
 	if none, ok := errors.AsType[*NoAnswer](err); ok && none.RetryAfter > 0 {
 		none.RetryAfter = min(none.RetryAfter, maxRetryAfter)
-		g.leaveAlone.Store(g.clock.now().mono + int64(none.RetryAfter))
+		g.rest(g.clock.now().mono + int64(none.RetryAfter))
 	}
 	return v, err
+}
+
+// rest has the endpoint left alone until a time. Of calls that end together the
+// one that asks for longer is obeyed.
+func (g *Guard) rest(until int64) {
+	for {
+		known := g.leaveAlone.Load()
+		if until <= known || g.leaveAlone.CompareAndSwap(known, until) {
+			return
+		}
+	}
 }
 
 // closed returns an error while the endpoint is not to be called.
