@@ -41,7 +41,17 @@ type Gateway struct {
 	admin    *admin.Server // always there, but without a door unless it is configured
 	cache    *verifier.Cache
 	endpoint *verifier.Verifytoken
+
+	generatedCodec bool
 }
+
+// Option changes how a Gateway is made, in ways that no configuration file should
+// have to name.
+type Option func(*Gateway)
+
+// GeneratedCodec has Envoy's checks read and written by the generated types, and
+// not by our own, faster codec. They decide alike; this is for who doubts it.
+func GeneratedCodec() Option { return func(g *Gateway) { g.generatedCodec = true } }
 
 // door is a listener with the server behind it.
 type door struct {
@@ -62,8 +72,11 @@ type server interface {
 //
 // The logger is told what matters to an operator; the version stands in the
 // metrics and in the User-Agent of calls.
-func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string) (_ *Gateway, err error) {
+func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string, options ...Option) (_ *Gateway, err error) {
 	g := &Gateway{logger: logger, shutdown: c.GetShutdownTimeout().AsDuration()}
+	for _, set := range options {
+		set(g)
+	}
 	defer func() {
 		if err != nil {
 			g.close()
@@ -98,6 +111,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		server := extauthz.NewServer(decide, extauthz.Options{
 			MaxConcurrentStreams: l.GetMaxConcurrentStreams(),
 			MaxMessageBytes:      int(l.GetMaxMessageBytes()),
+			GeneratedCodec:       g.generatedCodec,
 			KeepToken:            keepToken,
 		})
 		if err := g.open(ctx, ExtAuthz, l.GetAddress(), server); err != nil {

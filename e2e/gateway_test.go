@@ -41,6 +41,8 @@ type settings struct {
 	// Addresses of the listeners; by default the gateway picks free ports.
 	gates
 	admin string
+	// flags are further flags of serve.
+	flags []string
 }
 
 func (s settings) yaml() string {
@@ -66,7 +68,7 @@ func (r *run) startGateway(t *testing.T, name string, s settings) *gateway {
 	}
 	g := &gateway{settings: s}
 	g.process = r.start(t, name, func(ctx context.Context) (*exec.Cmd, error) {
-		cmd := exec.CommandContext(ctx, r.command, "serve", "--config", file)
+		cmd := exec.CommandContext(ctx, r.command, append([]string{"serve", "--config", file}, s.flags...)...)
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = patience
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -68,18 +68,21 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testMisbehaviour(t, r)
 		})
-		t.Run("on a good day", func(t *testing.T) {
-			t.Parallel()
-			s := r.startStack(t, "a good day", append(edgeKinds(), envoyVariants()...), settings{timeout: "3s"})
-			t.Run("by what they carry", func(t *testing.T) { testCredentials(t, s) })
-			t.Run("by method", func(t *testing.T) { testMethods(t, s) })
-			t.Run("with large bodies", func(t *testing.T) { testBodies(t, s) })
-			t.Run("answered by the API with errors", func(t *testing.T) { testAPIAnswers(t, s) })
-			t.Run("with claims that are not the client's to make", func(t *testing.T) { testClaims(t, s) })
-			t.Run("with odd paths", func(t *testing.T) { testPaths(t, s) })
-			t.Run("many with one token", func(t *testing.T) { testOneTokenManyRequests(t, s) })
-			t.Run("many at once with one new token", func(t *testing.T) { testOneTokenAtOnce(t, s) })
-		})
+		// With either codec, all is the same.
+		for name, flags := range map[string][]string{"on a good day": nil, "on a good day with the generated codec": {"--generated-codec"}} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := r.startStack(t, name, append(edgeKinds(), envoyVariants()...), settings{timeout: "3s", flags: flags})
+				t.Run("by what they carry", func(t *testing.T) { testCredentials(t, s) })
+				t.Run("by method", func(t *testing.T) { testMethods(t, s) })
+				t.Run("with large bodies", func(t *testing.T) { testBodies(t, s) })
+				t.Run("answered by the API with errors", func(t *testing.T) { testAPIAnswers(t, s) })
+				t.Run("with claims that are not the client's to make", func(t *testing.T) { testClaims(t, s) })
+				t.Run("with odd paths", func(t *testing.T) { testPaths(t, s) })
+				t.Run("many with one token", func(t *testing.T) { testOneTokenManyRequests(t, s) })
+				t.Run("many at once with one new token", func(t *testing.T) { testOneTokenAtOnce(t, s) })
+			})
+		}
 		t.Run("on a bad night", func(t *testing.T) {
 			t.Parallel()
 			// The gateway is to come back where it was, so it does not pick its ports itself.

@@ -90,39 +90,56 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte("\x0a\x00\x0a\x02\x22\x00"))
 	f.Add([]byte("no message"))
 
-	server := start(f, listenUnix(f), extauthz.Options{})
+	ours := start(f, listenUnix(f), extauthz.Options{})
+	generated := start(f, listenUnix(f), extauthz.Options{GeneratedCodec: true})
 	f.Fuzz(func(t *testing.T, message []byte) {
-		var answer []byte
-		err := server.conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, &message, &answer, grpc.ForceCodecV2(asBytes{}))
 		request := &authv3.CheckRequest{}
-		if proto.Unmarshal(message, request) != nil {
-			if err == nil {
-				t.Fatalf("a reply to what is no CheckRequest: %q", answer)
-			}
-			return // an error of gRPC, which Envoy never takes for a yes
+		wellFormed := proto.Unmarshal(message, request) == nil
+		if !wellFormed {
+			request = &authv3.CheckRequest{} // not what was read until the fault
 		}
-		if err != nil {
-			t.Fatalf("no reply: %v", status.Convert(err))
+		var answer []byte
+		err := generated.conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, &message, &answer, grpc.ForceCodecV2(asBytes{}))
+		if wellFormed {
+			checkAnswer(t, request, answer, err)
+		} else if err == nil {
+			t.Fatalf("the generated types reply to what is no CheckRequest: %q", answer)
 		}
-		reply := &authv3.CheckResponse{}
-		if err := proto.Unmarshal(answer, reply); err != nil {
-			t.Fatal(err)
-		}
-		if reply.GetStatus() == nil {
-			t.Fatalf("a reply without a status, which allows: %v", reply)
-		}
-		if letThrough(reply) != isGood(request) {
-			t.Fatalf("%v is answered by %v", request, reply)
-		}
-		if letThrough(reply) {
-			return
-		}
-		denied := reply.GetDeniedResponse()
-		switch code := denied.GetStatus().GetCode(); {
-		case code != http.StatusUnauthorized && code != http.StatusServiceUnavailable:
-			t.Fatalf("refused with status %d", code)
-		case denied.GetBody() == "" || len(denied.GetHeaders()) == 0:
-			t.Fatalf("refused without words: %v", reply)
+		answer = nil
+		err = ours.conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, &message, &answer, grpc.ForceCodecV2(asBytes{}))
+		// What is no CheckRequest holds no good token, and is refused.
+		checkAnswer(t, request, answer, err)
+		var reply authv3.CheckResponse
+		if !wellFormed && proto.Unmarshal(answer, &reply) == nil && reply.GetDeniedResponse().GetStatus().GetCode() != http.StatusServiceUnavailable {
+			t.Fatalf("what is no CheckRequest is answered by %v", &reply)
 		}
 	})
+}
+
+// checkAnswer sees that an answer is whole, and right for the request.
+func checkAnswer(t *testing.T, request *authv3.CheckRequest, answer []byte, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("no reply: %v", status.Convert(err))
+	}
+	reply := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(answer, reply); err != nil {
+		t.Fatal(err)
+	}
+	if reply.GetStatus() == nil {
+		t.Fatalf("a reply without a status, which allows: %v", reply)
+	}
+	if letThrough(reply) != isGood(request) {
+		t.Fatalf("%v is answered by %v", request, reply)
+	}
+	if letThrough(reply) {
+		return
+	}
+	denied := reply.GetDeniedResponse()
+	switch code := denied.GetStatus().GetCode(); {
+	case code != http.StatusUnauthorized && code != http.StatusServiceUnavailable:
+		t.Fatalf("refused with status %d", code)
+	case denied.GetBody() == "" || len(denied.GetHeaders()) == 0:
+		t.Fatalf("refused without words: %v", reply)
+	}
 }

@@ -28,6 +28,9 @@ type Options struct {
 	MaxConcurrentStreams uint32
 	// MaxMessageBytes bounds a CheckRequest; 0 means 1 MiB.
 	MaxMessageBytes int
+	// GeneratedCodec reads and writes checks by the generated types, as all other
+	// services do, and not by the faster codec of this package.
+	GeneratedCodec bool
 	// KeepToken leaves the Authorization header on requests that go on to the API.
 	KeepToken bool
 }
@@ -67,20 +70,20 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		remove = ""
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	s := &Server{
-		stopWatches: stop,
-		grpc: grpc.NewServer(
-			grpc.StreamInterceptor(endWatches(stopping)),
-			grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
-			grpc.MaxRecvMsgSize(o.MaxMessageBytes),
-			grpc.MaxHeaderListSize(maxHeaderListBytes),
-			grpc.ConnectionTimeout(connectionTimeout),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
-		),
-		health: health.NewServer(),
+	service, settings := &authv3.Authorization_ServiceDesc, []grpc.ServerOption{
+		grpc.StreamInterceptor(endWatches(stopping)),
+		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
+		grpc.MaxHeaderListSize(maxHeaderListBytes),
+		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 	}
-	authv3.RegisterAuthorizationServer(s.grpc, &authorization{gate: g, replies: newReplies(g, remove)})
+	if !o.GeneratedCodec {
+		service, settings = serviceDesc(), append(settings, grpc.ForceServerCodecV2(newCodec()))
+	}
+	s := &Server{stopWatches: stop, grpc: grpc.NewServer(settings...), health: health.NewServer()}
+	s.grpc.RegisterService(service, &authorization{gate: g, replies: newReplies(g, remove)})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	return s

@@ -10,6 +10,7 @@ import (
 
 func newServeCommand() *cobra.Command {
 	var file string
+	var generatedCodec bool
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Run the gateway",
@@ -26,7 +27,11 @@ Logs go to standard error: JSON, or text on a terminal.`,
 				return &ending{exitWrong, err}
 			}
 			logger := newLogger(cmd.ErrOrStderr(), c.GetLog().GetLevel(), c.GetLog().GetFormat())
-			gateway, err := config.NewGateway(cmd.Context(), c, logger, version())
+			var options []config.Option
+			if generatedCodec {
+				options = append(options, config.GeneratedCodec())
+			}
+			gateway, err := config.NewGateway(cmd.Context(), c, logger, version(), options...)
 			if err != nil {
 				return &ending{exitWrong, fmt.Errorf("%s: %w", file, err)}
 			}
@@ -37,6 +42,7 @@ Logs go to standard error: JSON, or text on a terminal.`,
 		},
 	}
 	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&generatedCodec, "generated-codec", false, "read Envoy's checks by the generated protobuf types; slower, decides the same")
 	return cmd
 }
 
