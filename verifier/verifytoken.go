@@ -159,7 +159,11 @@ func (v *Verifytoken) Verify(ctx context.Context, t bearer.Token) (Verdict, erro
 		resp, began, err = v.ask(ctx, contentType, body)
 	}
 	if err != nil {
-		return Verdict{}, v.noAnswer(problemOf(ctx, began, err), shown(err))
+		otherwise := "the connection to the endpoint failed"
+		if began {
+			otherwise += " within a reply, or the reply is not HTTP"
+		}
+		return Verdict{}, v.noAnswer(problemOf(ctx, err, otherwise), shown(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -172,7 +176,7 @@ func (v *Verifytoken) Verify(ctx context.Context, t bearer.Token) (Verdict, erro
 		// The status says more than a body that broke off, so it comes first.
 		return Verdict{}, v.refusedToAnswer(resp)
 	case err != nil:
-		return Verdict{}, v.noAnswer(problemOf(ctx, true, err), shown(err))
+		return Verdict{}, v.noAnswer(problemOf(ctx, err, "the endpoint's reply broke off"), shown(err))
 	case len(reply) > maxReply:
 		return Verdict{}, v.noAnswer(fmt.Sprintf("the endpoint's reply is longer than %d bytes; is the URL right?", maxReply), nil)
 	}
@@ -257,7 +261,7 @@ func (v *Verifytoken) noAnswer(problem string, cause error) error {
 }
 
 // problemOf puts a failed exchange into words.
-func problemOf(ctx context.Context, began bool, err error) string {
+func problemOf(ctx context.Context, err error, otherwise string) string {
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	var op *net.OpError
@@ -281,12 +285,8 @@ func problemOf(ctx context.Context, began bool, err error) string {
 		return "nobody listens at the endpoint"
 	case errors.As(err, &plain):
 		return "the endpoint does not speak TLS; is the URL right?"
-	case began && connectionBroke(err):
-		return "the endpoint's reply broke off"
-	case began:
-		return "the endpoint's reply is not HTTP; is the URL right?"
 	default:
-		return "the connection to the endpoint failed"
+		return otherwise
 	}
 }
 
