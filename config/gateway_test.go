@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -310,6 +311,37 @@ func TestAGatewayAnswersOnAllItsListenersAndLeavesNothing(t *testing.T) {
 	for _, address := range addresses {
 		expectClosed(t, address)
 	}
+}
+
+// The endpoint sees that the gateway has gone, and need not wait for it.
+func TestAGatewayThatHasEndedHoldsNoConnection(t *testing.T) {
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	endpoint := httptest.NewUnstartedServer(&recorder{})
+	endpoint.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		if state == http.StateClosed {
+			delete(open, c)
+		} else {
+			open[c] = true
+		}
+	}
+	connections := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(open)
+	}
+	endpoint.Start()
+	t.Cleanup(endpoint.Close)
+	g := run(t, everywhere+asking(endpoint.URL))
+	if got := g.ask(t, "a-token"); got.status != http.StatusOK || connections() != 1 {
+		t.Fatalf("got %+v over %d connections", got, connections())
+	}
+	if err := g.end(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "end of the connection", func() bool { return connections() == 0 })
 }
 
 func TestAGatewayThatIsToldToStopAtOnceLeavesNothing(t *testing.T) {

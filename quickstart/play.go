@@ -85,6 +85,9 @@ func (s *stage) play(ctx context.Context) ([]row, error) {
 		}
 		rows = append(rows,
 			s.try(ctx, f, expectation{request: "endpoint back: that token", authorization: bearer(unseen.AccessToken.Reveal()), status: 200, reason: "valid", calls: 1}))
+		if err := ctx.Err(); err != nil {
+			return nil, err // what was cut off looks like a wrong row, and is none
+		}
 	}
 	return rows, nil
 }

@@ -193,6 +193,28 @@ func TestAnInterruptIsNoWrongRow(t *testing.T) {
 	}
 }
 
+func TestAnInterruptInTheMiddleIsNoWrongRow(t *testing.T) {
+	partner := crmnow.NewSecret("secret")
+	e, err := crmnow.StartLocal(crmnow.EmulatorOptions{Clients: map[string]crmnow.Secret{"partner": partner}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	client, err := crmnow.NewClient(crmnow.ClientOptions{URL: e.URL(), ID: "partner", Secret: partner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	s := &stage{endpoint: e, partner: client, faces: []face{actor{func([]string, string) (reply, error) {
+		stop()
+		return reply{}, ctx.Err()
+	}}}}
+	if rows, err := s.play(ctx); !errors.Is(err, context.Canceled) || rows != nil {
+		t.Errorf("got %+v, %v", rows, err)
+	}
+}
+
 func TestATableThatCannotBeWrittenIsAnError(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		good, err := Run(t.Context(), Options{Once: true, JSON: asJSON, Out: full{}, Logs: io.Discard})
