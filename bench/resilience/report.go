@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"image/color"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -151,13 +153,15 @@ func (r *result) plot() ([]byte, error) {
 	if err := addLine(calls, "", points, curves[0]); err != nil {
 		return nil, err
 	}
-	calls.Y.Min = 0
+	calls.Y.Min, calls.Y.Tick.Marker = 0, every(100)
 	for _, p := range []*plot.Plot{waits, calls} {
-		p.X.Min, p.X.Max = 0, end
+		p.X.Min, p.X.Max, p.X.Tick.Marker = 0, end, every(5)
 		p.BackgroundColor = color.White
 		p.Add(plotter.NewGrid())
-		p.Legend.Top = true
 	}
+	// Room for the names above the curves.
+	waits.Legend.Top, waits.Legend.Left, waits.Legend.XOffs = true, true, vg.Points(8)
+	waits.Y.Max *= 100
 	for _, ph := range r.phases[1:] {
 		border := plotter.XYs{{X: ph.from.Seconds(), Y: waits.Y.Min}, {X: ph.from.Seconds(), Y: waits.Y.Max}}
 		l, err := plotter.NewLine(border)
@@ -168,7 +172,7 @@ func (r *result) plot() ([]byte, error) {
 		waits.Add(l)
 	}
 	canvas := vgsvg.New(24*vg.Centimeter, 15*vg.Centimeter)
-	dc := draw.New(canvas)
+	dc := draw.Crop(draw.New(canvas), vg.Points(4), -vg.Points(12), vg.Points(4), -vg.Points(4))
 	rows := draw.Tiles{Rows: 2, Cols: 1, PadY: vg.Points(8)}
 	drawn := plot.Align([][]*plot.Plot{{waits}, {calls}}, rows, dc)
 	waits.Draw(drawn[0][0])
@@ -176,6 +180,17 @@ func (r *result) plot() ([]byte, error) {
 	var svg bytes.Buffer
 	_, err := canvas.WriteTo(&svg)
 	return svg.Bytes(), err
+}
+
+// every marks an axis at multiples of a step.
+func every(step int) plot.Ticker {
+	return plot.TickerFunc(func(least, most float64) []plot.Tick {
+		var ticks []plot.Tick
+		for at := int(math.Ceil(least/float64(step))) * step; float64(at) <= most; at += step {
+			ticks = append(ticks, plot.Tick{Value: float64(at), Label: strconv.Itoa(at)})
+		}
+		return ticks
+	})
 }
 
 func addLine(p *plot.Plot, name string, points plotter.XYs, c color.Color) error {
