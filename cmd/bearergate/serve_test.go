@@ -110,36 +110,61 @@ func (g *gateway) inBackground(t *testing.T, e *crmnow.Local) (<-chan answer, []
 	return both, tokens
 }
 
-// Every file that package config refuses in its tests is refused by the program
-// too, and with the same words.
-func TestServeRefusesEveryWrongConfiguration(t *testing.T) {
+// refused returns the files that package config refuses in its tests, and what is
+// to be read of each.
+func refused(t *testing.T) (names []string, want map[string]string) {
+	t.Helper()
+	want = map[string]string{}
 	files, err := filepath.Glob("../../config/testdata/refused/*.yaml")
-	if err != nil || len(files) < 30 {
+	if err != nil || len(files) < 50 {
 		t.Fatalf("found %d files, %v", len(files), err)
 	}
 	for _, path := range files {
-		name := strings.TrimSuffix(filepath.Base(path), ".yaml")
+		text, err := os.ReadFile(strings.TrimSuffix(path, ".yaml") + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(path)
+		names = append(names, name)
+		want[name] = "bearergate: " + string(text)
+		if !strings.HasPrefix(string(text), name+":") {
+			t.Errorf("does not name the file: %s", text)
+		}
+	}
+	return names, want
+}
+
+// The variables that some of the files name.
+var forRefused = []string{"EMPTY=", "SECRET=s3cr3t", "HOUR=1h", "LATIN1=\xfc", "YAML={host: 127.0.0.1, port: 9191}"}
+
+func TestServeRefusesEveryWrongConfiguration(t *testing.T) {
+	names, want := refused(t)
+	for _, variable := range forRefused {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	t.Chdir("../../config/testdata/refused")
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := inside(t, "serve", "--config", name)
+			if code != exitWrong || stdout != "" || stderr != want[name] {
+				t.Errorf("ended with %d and says\n%s%s\nwant\n%s", code, stdout, stderr, want[name])
+			}
+		})
+	}
+}
+
+// The same again with the program itself. A process takes longer, so it is given
+// every fifth file.
+func TestTheProgramRefusesWrongConfigurations(t *testing.T) {
+	names, want := refused(t)
+	for i := 0; i < len(names); i += 5 {
+		name := names[i]
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want, err := os.ReadFile(strings.TrimSuffix(path, ".yaml") + ".txt")
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := command("serve", "--config", name+".yaml")
-			p.Dir = filepath.Dir(path)
-			p.Env = append(p.Env, "EMPTY=", "SECRET=s3cr3t", "HOUR=1h", "LATIN1=\xfc", "YAML={host: 127.0.0.1, port: 9191}")
-			p.run(t)
-			if code := p.code(t); code != exitWrong {
-				t.Errorf("ended with %d", code)
-			}
-			if got := p.err.String(); got != "bearergate: "+string(want) {
-				t.Errorf("says\n%s\nwant\n%s", got, want)
-			}
-			if !strings.HasPrefix(string(want), name+".yaml:") {
-				t.Errorf("does not name the file: %s", want)
-			}
-			if p.out.String() != "" {
-				t.Errorf("standard output: %s", p.out)
+			got := call(t, invocation{args: []string{"serve", "--config", name}, environment: forRefused, dir: "../../config/testdata/refused"})
+			if got != (result{exitWrong, "", want[name]}) {
+				t.Errorf("got %+v, want %s", got, want[name])
 			}
 		})
 	}
