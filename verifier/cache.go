@@ -142,7 +142,7 @@ func (c *Cache) denied(d *denial) Verdict {
 func (c *Cache) refresh(t bearer.Token) {
 	t = t.Clone()
 	d := *t.Digest()
-	_, _, _ = c.flights.join(&d, func() (entry, bool) { // nobody waits for it
+	_, _, _, _ = c.flights.join(&d, func() (entry, bool) { // nobody waits for it
 		now := c.clock.now()
 		e, ok := c.find(&d, now)
 		return e, ok && !e.due(now)
@@ -158,7 +158,7 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 		if !expires.IsZero() && !time.Now().Before(expires) {
 			return Verdict{Source: FromToken, Learnt: expires}, nil
 		}
-		f, e, err := c.flights.join(&d,
+		f, early, e, err := c.flights.join(&d,
 			func() (entry, bool) { return c.find(&d, c.clock.now()) },
 			func(f *flight) { c.fly(t, f) })
 		if err != nil {
@@ -167,11 +167,9 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 		if f == nil {
 			return c.verdict(&e, FromCache), nil
 		}
-		source := FromCache
 		select {
-		case <-f.landed:
+		case <-f.landed: // also if ctx has ended
 		default:
-			source = FromEndpoint
 			select {
 			case <-f.landed:
 			case <-ctx.Done():
@@ -187,9 +185,15 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 			continue
 		case f.err != nil:
 			return c.stale(&d, now, f.err)
-		case f.entry.inForce(now), source == FromEndpoint && (expires.IsZero() || time.Now().Before(expires)):
-			// What just landed counts even if it is good for a moment only.
-			return c.verdict(&f.entry, source), nil
+		case early:
+			// What was learnt for this request counts even if it is good for a moment
+			// only, unless the token has ended meanwhile.
+			if expires.IsZero() || time.Now().Before(expires) {
+				return c.verdict(&f.entry, FromEndpoint), nil
+			}
+			continue
+		case f.entry.inForce(now):
+			return c.verdict(&f.entry, FromCache), nil
 		}
 		c.flights.leave(f) // it lingered until its end
 	}

@@ -47,23 +47,29 @@ func newFlights() *flights {
 
 // join returns the flight for a token. If there is none, it takes a last look
 // with find, because a flight may have ended since the caller looked, and then
-// starts one that runs fly. If find found an entry, there is no flight.
-func (fs *flights) join(d *bearer.Digest, find func() (entry, bool), fly func(*flight)) (f *flight, found entry, err error) {
+// starts one that runs fly. If find found an entry, there is no flight. The
+// caller is early if the flight has not landed yet.
+func (fs *flights) join(d *bearer.Digest, find func() (entry, bool), fly func(*flight)) (f *flight, early bool, found entry, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.closed {
-		return nil, entry{}, ErrClosed
+		return nil, false, entry{}, ErrClosed
 	}
 	if f := fs.open[*d]; f != nil {
-		return f, entry{}, nil
+		select {
+		case <-f.landed:
+			return f, false, entry{}, nil
+		default:
+			return f, true, entry{}, nil
+		}
 	}
 	if e, ok := find(); ok {
-		return nil, e, nil
+		return nil, false, e, nil
 	}
 	f = newFlight(d)
 	fs.open[*d] = f
 	fs.running.Go(func() { fly(f) })
-	return f, entry{}, nil
+	return f, true, entry{}, nil
 }
 
 // leave takes a flight from those that can be joined.
