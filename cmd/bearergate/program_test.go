@@ -76,6 +76,7 @@ func command(args ...string) *program {
 	}
 	p.Env = os.Environ()
 	p.Stdout, p.Stderr = p.out, p.err
+	p.SysProcAttr = endWithTests()
 	return p
 }
 
