@@ -32,14 +32,14 @@ func TestBreaker(t *testing.T) {
 	var stop atomic.Bool
 	var asking sync.WaitGroup
 	var asked atomic.Int64
-	for i := range 40 {
+	for i := range 20 {
 		asking.Go(func() {
 			for !stop.Load() {
 				asked.Add(1)
 				if a := g.ask(t, face(i%faces), s.invent()); !a.unavailable() {
 					t.Errorf("a made-up token got %v", a)
 				}
-				pause()
+				pauseFor(20 * time.Millisecond)
 			}
 		})
 	}

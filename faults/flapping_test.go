@@ -60,7 +60,7 @@ func TestFlapping(t *testing.T) {
 		}
 	}
 	t.Logf("new tokens got %v", got)
-	if err := p.recover(t); err != nil {
+	if _, err := p.recover(t); err != nil {
 		t.Errorf("after the last time: %v", err)
 	}
 	s.mustRest(t, rested)

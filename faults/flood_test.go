@@ -64,7 +64,7 @@ func TestFlood(t *testing.T) {
 				if a.source != "cache" {
 					waited.Add(1)
 				}
-				pauseFor(2 * time.Millisecond)
+				pauseFor(10 * time.Millisecond)
 			}
 		})
 	}
@@ -95,6 +95,3 @@ func TestFlood(t *testing.T) {
 		}
 	}
 }
-
-// pauseFor waits as a client does between two requests.
-func pauseFor(d time.Duration) { <-time.After(d) }

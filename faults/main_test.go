@@ -61,7 +61,11 @@ func settle(count func() int, want int) int {
 }
 
 // pause lets others work before something is looked at again.
-func pause() { <-time.After(10 * time.Millisecond) }
+func pause() { pauseFor(10 * time.Millisecond) }
+
+// pauseFor waits as a client does between two requests. All tests share the machine:
+// who asks without a pause makes others time out.
+func pauseFor(d time.Duration) { <-time.After(d) }
 
 // eventually waits until check returns no error.
 func eventually(t *testing.T, what string, check func() error) {

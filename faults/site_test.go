@@ -187,7 +187,7 @@ func (s *site) rest(t *testing.T) census {
 		} else {
 			last, same = now, 0
 		}
-		if same < 5 { // what is about to end may take a moment
+		if same < 3 { // what is about to end may take a moment
 			return fmt.Errorf("it still changes; now it has %v", last)
 		}
 		return nil
@@ -200,7 +200,7 @@ func (s *site) mustRest(t *testing.T, want census) {
 	t.Helper()
 	s.crossing.cut(t)
 	var now census
-	for deadline := time.Now().Add(patience); ; pause() {
+	for deadline := time.Now().Add(patience); ; pauseFor(50 * time.Millisecond) {
 		now = s.census(t)
 		if now.goroutines <= want.goroutines && now.sockets <= want.sockets {
 			return
