@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
 
@@ -57,7 +58,7 @@ func (m *memory) find(d *bearer.Digest) (entry, bool) {
 // if it was ever good, MaxLife, so that the token is known to have been good. It
 // reports whether ristretto took it in hand; if not, its buffer is full.
 func (m *memory) set(e *entry) bool {
-	keep := e.life.duration()
+	keep := max(e.life.duration(), time.Millisecond) // to ristretto 0 means for ever
 	if e.valid {
 		keep = MaxLife
 	}
