@@ -15,7 +15,7 @@ type entry struct {
 	learnt instant
 	life   span // how long it may be used
 	limit  span // how long at the very most, while nobody can tell; at least life
-	again  span // from when on the token is asked for again if it is in use
+	again  span // from when on the token is asked for again if it is in use; life: never
 	valid  bool
 }
 
@@ -57,7 +57,8 @@ func (l lives) entry(t *bearer.Token, v Verdict, learnt instant, wasGood bool) e
 		life := min(l.valid-rand.N(1+time.Duration(spread*float64(l.valid))), limit) //nolint:gosec // nobody gains by guessing it
 		e.life, e.limit = max(spanOf(life), min(1, spanOf(limit))), spanOf(min(life+l.stale, limit))
 		e.again = e.life
-		if l.refresh > 0 {
+		// What ends with the token itself is not worth a call: no answer lasts longer.
+		if last := !expires.IsZero() && life >= expires.Sub(v.Learnt); l.refresh > 0 && !last {
 			e.again = spanOf(life - min(l.refresh, life/2))
 		}
 		return e
