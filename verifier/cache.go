@@ -202,15 +202,16 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 // stale returns a verdict that has ended, if that is allowed while nobody can
 // tell, or else the error that says so.
 func (c *Cache) stale(d *bearer.Digest, now instant, err error) (Verdict, error) {
-	if e, ok := c.find(d, now); ok { // a later flight was faster
+	_, nobody := errors.AsType[*NoAnswer](err)
+	e, ok := c.good.find(d)
+	switch {
+	case ok && e.inForce(now): // a later flight was faster
 		return c.verdict(&e, FromCache), nil
+	case ok && nobody && e.usable(now):
+		return c.verdict(&e, FromStale), nil
+	default:
+		return Verdict{}, err
 	}
-	if _, ok := errors.AsType[*NoAnswer](err); ok {
-		if e, ok := c.good.find(d); ok && e.usable(now) {
-			return c.verdict(&e, FromStale), nil
-		}
-	}
-	return Verdict{}, err
 }
 
 func (c *Cache) gaveUp(ctx context.Context) error {
