@@ -119,7 +119,7 @@ func TestCertificates(t *testing.T) {
 			if asked := e.asked(); len(asked) != 0 {
 				t.Errorf("a token was sent: %+v", asked)
 			}
-			if accepted, _ := e.connections(); accepted != 1 {
+			if accepted := e.connections(); accepted != 1 {
 				t.Errorf("%d connections were made; a second try is of no use", accepted)
 			}
 		})

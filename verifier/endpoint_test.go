@@ -72,15 +72,13 @@ type endpoint struct {
 	mu        sync.Mutex
 	questions []question
 	accepted  int
-	open      map[net.Conn]bool
-	most      int // open at one time
 }
 
 // startEndpoint starts an endpoint that answers by a handler, which need not read
 // the question. With settings it speaks TLS, and HTTP/2 if they name it.
 func startEndpoint(t *testing.T, settings *tls.Config, handler http.HandlerFunc) *endpoint {
 	t.Helper()
-	e := &endpoint{open: map[net.Conn]bool{}}
+	e := &endpoint{}
 	e.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, err := read(r)
 		if err != nil {
@@ -92,17 +90,11 @@ func startEndpoint(t *testing.T, settings *tls.Config, handler http.HandlerFunc)
 		handler(w, r)
 	}))
 	e.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	e.Config.ConnState = func(conn net.Conn, state http.ConnState) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		switch state {
-		case http.StateNew:
+	e.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			e.mu.Lock()
+			defer e.mu.Unlock()
 			e.accepted++
-			e.open[conn] = true
-			e.most = max(e.most, len(e.open))
-		case http.StateClosed, http.StateHijacked:
-			delete(e.open, conn)
-		case http.StateActive, http.StateIdle:
 		}
 	}
 	if settings == nil {
@@ -123,12 +115,11 @@ func (e *endpoint) asked() []question {
 	return append([]question(nil), e.questions...)
 }
 
-// connections returns how many connections were made, and how many were open at
-// one time.
-func (e *endpoint) connections() (accepted, most int) {
+// connections returns how many were made.
+func (e *endpoint) connections() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.accepted, e.most
+	return e.accepted
 }
 
 // replies is a handler that always gives the same reply.

@@ -67,6 +67,10 @@ func speaking(t *testing.T) (transports map[string]*tls.Config, own *authority) 
 	}, own
 }
 
+// A busy machine may cost a connection now and then: net/http gives one up if it
+// cannot tell within 50 ms that the question was written whole.
+const fewMore = 4
+
 func TestConnectionsAreUsedAgain(t *testing.T) {
 	transports, own := speaking(t)
 	for name, settings := range transports {
@@ -76,7 +80,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 			for range 100 {
 				expectVerdict(t, v, true)
 			}
-			if accepted, _ := e.connections(); accepted != 1 || len(e.asked()) != 100 {
+			if accepted := e.connections(); accepted > 1+fewMore || len(e.asked()) != 100 {
 				t.Errorf("%d questions took %d connections", len(e.asked()), accepted)
 			}
 		})
@@ -86,7 +90,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 			for range 10 {
 				askTogether(t, v, 32)
 			}
-			if accepted, _ := e.connections(); accepted != 32 || len(e.asked()) != 320 {
+			if accepted := e.connections(); accepted < 32 || accepted > 32+fewMore || len(e.asked()) != 320 {
 				t.Errorf("%d questions took %d connections", len(e.asked()), accepted)
 			}
 		})
@@ -112,7 +116,7 @@ func TestConnectionsAreUsedAgainAfterRepliesThatAreNoAnswers(t *testing.T) {
 				verdict, err := ask(t, v)
 				expectNone(t, verdict, err, "endpoint")
 			}
-			if accepted, _ := e.connections(); accepted != 1 {
+			if accepted := e.connections(); accepted > 1+fewMore {
 				t.Errorf("20 questions took %d connections", accepted)
 			}
 		})
@@ -124,13 +128,25 @@ func TestMaxConnections(t *testing.T) {
 	for name, settings := range transports {
 		for _, limit := range []int{1, 4} {
 			t.Run(fmt.Sprintf("%d, %s", limit, name), func(t *testing.T) {
-				e := startEndpoint(t, settings, crowd(limit))
+				var mu sync.Mutex
+				now, most := 0, 0 // questions under way, each on a connection of its own
+				full := crowd(limit)
+				e := startEndpoint(t, settings, func(w http.ResponseWriter, r *http.Request) {
+					mu.Lock()
+					now++
+					most = max(most, now)
+					mu.Unlock()
+					full(w, r)
+					mu.Lock()
+					now--
+					mu.Unlock()
+				})
 				v := newVerifytoken(t, verifier.VerifytokenOptions{URL: e.URL, RootCAs: own.pool, MaxConnections: limit})
 				for range 5 {
 					askTogether(t, v, 64)
 				}
-				if accepted, _ := e.connections(); accepted != limit || len(e.asked()) != 5*64 {
-					t.Errorf("%d questions took %d connections", len(e.asked()), accepted)
+				if accepted := e.connections(); most != limit || accepted > limit+fewMore || len(e.asked()) != 5*64 {
+					t.Errorf("%d questions took %d connections, %d at a time", len(e.asked()), accepted, most)
 				}
 			})
 		}
@@ -305,7 +321,7 @@ func TestEndpointThatIsGoneWithoutAWord(t *testing.T) {
 func TestSlowAnswerOnOneOfManyConnections(t *testing.T) {
 	slow, release := make(chan struct{}), make(chan struct{})
 	var held atomic.Bool
-	full := crowd(4)
+	full := crowd(16)
 	var warm atomic.Bool
 	e := startEndpoint(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -320,7 +336,7 @@ func TestSlowAnswerOnOneOfManyConnections(t *testing.T) {
 	})
 	defer close(release)
 	v := newVerifytoken(t, verifier.VerifytokenOptions{URL: e.URL})
-	askTogether(t, v, 4)
+	askTogether(t, v, 16)
 	warm.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	var late sync.WaitGroup
@@ -332,10 +348,9 @@ func TestSlowAnswerOnOneOfManyConnections(t *testing.T) {
 	expectVerdict(t, v, true)
 	cancel()
 	late.Wait()
-	for range 10 {
-		expectVerdict(t, v, true)
-	}
-	if accepted, _ := e.connections(); accepted != 4 {
+	warm.Store(false)
+	askTogether(t, v, 15+1) // and one for that of the slow answer
+	if accepted := e.connections(); accepted > 16+1+fewMore {
 		t.Errorf("%d connections were made", accepted)
 	}
 }

@@ -92,6 +92,8 @@ func startProxy(t *testing.T, target string) *proxy {
 			return
 		}
 		_, _ = io.WriteString(here, "HTTP/1.1 200 Connection established\r\n\r\n")
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		for _, way := range [][2]net.Conn{{here, there}, {there, here}} {
 			tunnels.Go(func() {
 				_, _ = io.Copy(way[0], way[1])
@@ -101,7 +103,9 @@ func startProxy(t *testing.T, target string) *proxy {
 		}
 	}))
 	t.Cleanup(func() {
-		server.Close()
+		server.Close() // which does not wait for tunnels
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		tunnels.Wait()
 	})
 	p.address = server.Listener.Addr().String()
