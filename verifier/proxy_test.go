@@ -176,7 +176,7 @@ func TestProxy(t *testing.T) {
 			defer cancel()
 			child := exec.CommandContext(ctx, os.Args[0])
 			child.Env = []string{
-				"GORACE=atexit_sleep_ms=0", "GOCOVERDIR="+t.TempDir(), childAsks + "=" + strings.Replace(c.url, "LOOPBACK", there, 1),
+				"GORACE=atexit_sleep_ms=0", "GOCOVERDIR=" + t.TempDir(), childAsks + "=" + strings.Replace(c.url, "LOOPBACK", there, 1),
 				childRoots + "=" + own.pem(), childDials + "=" + there,
 			}
 			for _, variable := range c.environment {
