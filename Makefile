@@ -10,6 +10,8 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 # How long make fuzz stays with each target.
 FUZZTIME ?= 30s
+# make model runs 240 schedules for each of these.
+CHECKS ?= 100
 # Which tests make unit and make e2e run, by name: make unit RUN=Parse
 RUN ?= .
 
@@ -95,6 +97,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
 	  done; \
 	done
+
+.PHONY: model
+model: ## the model test of verifier/ without the race detector; a long one: CHECKS=5000
+	@go test -count=1 -v -timeout 24h -run '^TestModel$$' ./verifier -rapid.checks=$(CHECKS) | sed -E '/^=== |\[rapid\] OK/d'
 
 .PHONY: bench
 bench: ## benchmarks, with allocations

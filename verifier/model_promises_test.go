@@ -443,7 +443,8 @@ func (w *modelWorld) judgeCall(c *modelCall) {
 	}
 	if c.flight.rank == rankUnseen {
 		for _, f := range w.flights {
-			if f.rank == rankUnseen && f.begin.before(c.flight.begin) && (f.call == nil || now.before(f.call.begin)) && (!f.done || now.before(f.end)) {
+			// What comes in one instant has no order among itself.
+			if f.rank == rankUnseen && f.begin.at < c.flight.begin.at && (f.call == nil || now.at < f.call.begin.at) && (!f.done || now.at < f.end.at) {
 				w.broken("promise 8: not in the order of arrival")
 			}
 		}
