@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -24,6 +25,9 @@ const (
 )
 
 func main() {
+	// net/http prints what an endpoint sends without being asked to the standard
+	// logger, and an endpoint may repeat a token there.
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// After the first signal the next one acts as it does by default: it ends the
 	// process at once.
