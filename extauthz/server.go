@@ -76,6 +76,7 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderListBytes),
 		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.WaitForHandlers(true), // what stands behind the gate is closed next
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 	}

@@ -88,8 +88,9 @@ func NewCache(next Verifier, o CacheOptions) (*Cache, error) {
 	}, nil
 }
 
-// Close ends the calls under way and waits for them. Questions that come later
-// get [ErrClosed].
+// Close ends the calls under way and waits for them. Who asks has to have stopped
+// before: ristretto does not bear a question while it closes. Questions that come
+// later all the same get [ErrClosed].
 func (c *Cache) Close() {
 	c.flights.close()
 	c.good.close()
