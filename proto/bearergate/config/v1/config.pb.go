@@ -723,7 +723,8 @@ func (x *Verifytoken) GetCaFile() string {
 type Cache struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many tokens that were good are remembered. Refused ones that never were good have a part of their own, a
-	// quarter as large, so that they cannot push good ones out. Memory is used as they come.
+	// quarter as large, so that they cannot push good ones out. Count two for each partner, since a token that has ended is
+	// remembered until 300s after its last good answer. Memory is used as they come.
 	// Default: 100000. Range: 1 to 10000000.
 	MaxTokens uint32 `protobuf:"varint,1,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
 	// How long a good answer is used, less up to a tenth by chance. A token that is withdrawn may pass until then.
