@@ -31,6 +31,8 @@ func TestBreaker(t *testing.T) {
 
 	var stop atomic.Bool
 	var asking sync.WaitGroup
+	defer asking.Wait() // also if the test fails
+	defer stop.Store(true)
 	var asked atomic.Int64
 	for i := range 20 {
 		asking.Go(func() {

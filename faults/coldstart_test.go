@@ -91,6 +91,8 @@ func TestNewTokensAreAskedAboutInTheOrderOfTheirArrival(t *testing.T) {
 	step()
 	var tokens []string
 	var asking sync.WaitGroup
+	defer asking.Wait() // also if the test fails
+	defer s.ClearFaults()
 	ask := func(token string, right func(answer) bool) {
 		asking.Go(func() {
 			if a := g.ask(t, envoy, token); !right(a) {

@@ -11,7 +11,7 @@ import (
 func TestFlapping(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	g := s.gateway(t, settings{"timeout": "300ms", "open_for": "20ms"})
+	g := s.gateway(t, settings{"timeout": "1s", "open_for": "20ms"})
 	rested := s.rest(t)
 	known := s.issueMany(t, 3)
 	g.learn(t, known)

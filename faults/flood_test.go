@@ -32,6 +32,8 @@ func TestFlood(t *testing.T) {
 
 	var stop atomic.Bool
 	var asking sync.WaitGroup
+	defer asking.Wait() // also if the test fails
+	defer stop.Store(true)
 	var allowed, waited, refused, shed atomic.Int64
 	for range clients {
 		asking.Go(func() {

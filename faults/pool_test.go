@@ -12,7 +12,7 @@ import (
 // idle.
 func pooled(t *testing.T, s *site) *gateway {
 	t.Helper()
-	g := s.gateway(t, settings{"timeout": "2s", "max": "40", "reserved": "1", "max_wait": "10s", "failures": "1000", "of_last": "1000"})
+	g := s.gateway(t, settings{"timeout": "3s", "max": "40", "reserved": "1", "max_wait": "10s", "failures": "1000", "of_last": "1000"})
 	end := s.trouble(t, crmnow.Fault{Delay: 200 * time.Millisecond})
 	g.learn(t, s.issueMany(t, 39))
 	end()

@@ -175,6 +175,27 @@ func (s *site) census(t *testing.T) census {
 	return census{goroutines: n, sockets: socketsAt(s.ports)}
 }
 
+// disconnect ends all connections to the endpoint, also those that are being made:
+// a question that was quicker on another leaves one behind, which is kept for later.
+func (s *site) disconnect(t *testing.T) {
+	t.Helper()
+	s.crossing.cut(t)
+	_, port := hostPort(t, s.crossing.Listen)
+	none := 0
+	eventually(t, "nobody connects to the endpoint any more", func() error {
+		if n := socketsAt(map[int]bool{port: true}); n > 1 { // there is the listener
+			none = 0
+			s.crossing.cut(t)
+			return fmt.Errorf("there are %d sockets", n)
+		}
+		none++
+		if none < 10 {
+			return fmt.Errorf("it was so %d times", none)
+		}
+		return nil
+	})
+}
+
 // rest is what a site holds that nobody asks: no connection to the endpoint, and
 // none to the gateways but for those of gRPC.
 func (s *site) rest(t *testing.T) census {
@@ -218,7 +239,7 @@ type settings map[string]string
 
 // quick are settings under which trouble takes little time.
 var quick = settings{
-	"timeout":        "5s",
+	"timeout":        "20s",
 	"max":            "8",
 	"reserved":       "2",
 	"max_waiting":    "100",
