@@ -104,6 +104,9 @@ const (
 )
 
 func (w *modelWorld) rank(f *modelFlight) modelRank {
+	if f.maybe {
+		return rankUnsure
+	}
 	if last := w.newest(f.token, f.born); last != nil && last.verdict.Valid && !last.maybe && !w.loose(f.token) && f.begin.at-last.end.at < verifier.MaxLife {
 		return rankGood
 	}
@@ -593,7 +596,7 @@ func (w *modelWorld) judgeStats() {
 	flights, waiting, calls, panics, ended := 0, 0, 0, 0, 0
 	unsure := w.loose(0) || w.loose(1) || w.loose(2)
 	for _, f := range w.flights {
-		unsure = unsure || f.maybe && !f.done
+		unsure = unsure || f.maybe // it may be kept beside ristretto, and it may be void
 		switch {
 		case f.panicked:
 			panics++
