@@ -22,6 +22,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/bearergate/bearergate/bench/measure"
 )
 
 func main() {
@@ -57,14 +59,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	switch *reference {
-	case "":
-	case "grpc":
-		return serveReferenceGRPC(ctx, out)
-	case "http":
-		return serveReferenceHTTP(ctx, out)
-	default:
-		return fmt.Errorf("-reference %s: write grpc or http", *reference)
+	if *reference != "" {
+		return measure.ServeReference(ctx, *reference, out)
 	}
 	results, err := measureAll(ctx, &s, progress)
 	if err != nil {

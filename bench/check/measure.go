@@ -1,14 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
-	"slices"
+	"strings"
 	"time"
+
+	"github.com/bearergate/bearergate/bench/measure"
 )
 
 // tokensInUse is how many tokens the requests carry in turn.
@@ -16,12 +17,12 @@ const tokensInUse = 1000
 
 // comparison is the gateway beside its reference.
 type comparison struct {
-	Name      string `json:"name"`
-	Reference []turn `json:"reference"`
-	Gateway   []turn `json:"gateway"`
+	Name      string         `json:"name"`
+	Reference []measure.Turn `json:"reference"`
+	Gateway   []measure.Turn `json:"gateway"`
 	// Again is the reference once more, as if it were the gateway.
-	Again []turn `json:"again"`
-	Bytes int    `json:"request_bytes"`
+	Again []measure.Turn `json:"again"`
+	Bytes int            `json:"request_bytes"`
 }
 
 func measureAll(ctx context.Context, s *settings, progress io.Writer) ([]*comparison, error) {
@@ -31,42 +32,40 @@ func measureAll(ctx context.Context, s *settings, progress io.Writer) ([]*compar
 	}
 	defer os.RemoveAll(dir)
 	if s.gateway == "" {
-		if s.gateway, err = buildGateway(ctx, dir); err != nil {
+		if s.gateway, err = measure.BuildGateway(ctx, dir); err != nil {
 			return nil, err
 		}
 	}
-	// This process sends the load. It gets the other half of the cores.
-	if err := pin(os.Getpid(), serverCores(), runtime.NumCPU()-serverCores()); err != nil {
+	if err := measure.PinLoad(); err != nil {
 		return nil, err
 	}
-	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-serverCores()))
 	var results []*comparison
-	for _, k := range kinds() {
-		if s.only != "" && s.only != "ext_authz "+k.name && (s.only != "auth_request" || k.name != "typical") {
+	for _, k := range measure.Kinds() {
+		if s.only != "" && s.only != "ext_authz "+k.Name && (s.only != "auth_request" || k.Name != "typical") {
 			continue
 		}
-		tokens := tokensOf(k, tokensInUse)
-		gateway, err := startGateway(ctx, s, dir, tokens)
+		tokens := measure.TokensOf(k, tokensInUse)
+		gateway, err := measure.StartGateway(ctx, s.gateway, strings.Fields(s.flags), dir, tokens)
 		if err != nil {
 			return nil, err
 		}
 		if s.only != "auth_request" {
 			c, err := compareGRPC(ctx, s, k, gateway, tokens, progress)
 			if err != nil {
-				gateway.close()
-				return nil, fmt.Errorf("ext_authz %s: %w", k.name, err)
+				gateway.Close()
+				return nil, fmt.Errorf("ext_authz %s: %w", k.Name, err)
 			}
 			results = append(results, c)
 		}
-		if k.name == "typical" && (s.only == "" || s.only == "auth_request") {
+		if k.Name == "typical" && (s.only == "" || s.only == "auth_request") {
 			c, err := compareHTTP(ctx, s, gateway, tokens, progress)
 			if err != nil {
-				gateway.close()
+				gateway.Close()
 				return nil, fmt.Errorf("auth_request: %w", err)
 			}
 			results = append(results, c)
 		}
-		gateway.close()
+		gateway.Close()
 	}
 	if len(results) == 0 {
 		return nil, fmt.Errorf("-only %s: there is no such comparison", s.only)
@@ -74,100 +73,61 @@ func measureAll(ctx context.Context, s *settings, progress io.Writer) ([]*compar
 	return results, nil
 }
 
-func compareGRPC(ctx context.Context, s *settings, k kind, gateway *process, tokens []string, progress io.Writer) (*comparison, error) {
-	checks := make([][]byte, len(tokens))
-	for i, token := range tokens {
-		var err error
-		if checks[i], err = k.check(token); err != nil {
-			return nil, err
-		}
+func compareGRPC(ctx context.Context, s *settings, k measure.Kind, gateway *measure.Process, tokens []string, progress io.Writer) (*comparison, error) {
+	checks, err := k.Checks(tokens)
+	if err != nil {
+		return nil, err
 	}
-	c := &comparison{Name: "ext_authz " + k.name, Bytes: len(checks[0])}
-	err := c.run(ctx, s, "grpc", gateway, progress, func(p *process) (load, error) { return newGRPCLoad(p.grpc, checks) })
+	c := &comparison{Name: "ext_authz " + k.Name, Bytes: len(checks[0])}
+	err = c.run(ctx, s, "grpc", gateway, progress, func(p *measure.Process) (measure.Load, error) { return measure.NewGRPCLoad(p.GRPC, checks) })
 	return c, err
 }
 
-func compareHTTP(ctx context.Context, s *settings, gateway *process, tokens []string, progress io.Writer) (*comparison, error) {
-	c := &comparison{Name: "auth_request"}
-	err := c.run(ctx, s, "http", gateway, progress, func(p *process) (load, error) {
-		l, err := newHTTPLoad(ctx, p.http, tokens)
-		if err == nil {
-			c.Bytes = len(l.requests[0])
-		}
-		return l, err
+func compareHTTP(ctx context.Context, s *settings, gateway *measure.Process, tokens []string, progress io.Writer) (*comparison, error) {
+	requests := measure.AuthRequests(tokens)
+	c := &comparison{Name: "auth_request", Bytes: len(requests[0])}
+	err := c.run(ctx, s, "http", gateway, progress, func(p *measure.Process) (measure.Load, error) {
+		return measure.NewHTTPLoad(ctx, p.HTTP, requests)
 	})
 	return c, err
 }
 
 // run lets reference, gateway and the reference again take turns.
-func (c *comparison) run(ctx context.Context, s *settings, kind string, gateway *process, progress io.Writer, newLoad func(*process) (load, error)) error {
-	reference, err := startReference(ctx, kind)
+func (c *comparison) run(ctx context.Context, s *settings, kind string, gateway *measure.Process, progress io.Writer,
+	newLoad func(*measure.Process) (measure.Load, error),
+) error {
+	reference, err := measure.StartReference(ctx, kind)
 	if err != nil {
 		return err
 	}
-	defer reference.close()
-	again, err := startReference(ctx, kind)
+	defer reference.Close()
+	again, err := measure.StartReference(ctx, kind)
 	if err != nil {
 		return err
 	}
-	defer again.close()
-	servers := []*process{reference, gateway, again}
-	turns := []*[]turn{&c.Reference, &c.Gateway, &c.Again}
-	var loads []load
+	defer again.Close()
+	var contenders []measure.Contender
 	defer func() {
-		for _, l := range loads {
-			l.close()
+		for _, contender := range contenders {
+			contender.Load.Close()
 		}
 	}()
-	for _, p := range servers {
+	for _, p := range []*measure.Process{reference, gateway, again} {
 		l, err := newLoad(p)
 		if err != nil {
 			return err
 		}
-		loads = append(loads, l)
-		if _, err := take(ctx, p, l, s.duration/2); err != nil { // caches fill, connections open
-			return err
-		}
+		contenders = append(contenders, measure.Contender{Server: p, Load: l})
 	}
-	for round := range s.rounds {
+	turns, err := measure.Rounds(ctx, s.rounds, s.duration, contenders, func(round int) {
 		fmt.Fprintf(progress, "%s: round %d of %d\n", c.Name, round+1, s.rounds)
-		for i := range servers {
-			at := (i + round) % len(servers) // nobody is always the first
-			t, err := take(ctx, servers[at], loads[at], s.duration)
-			if err != nil {
-				return err
-			}
-			*turns[at] = append(*turns[at], t)
-		}
+	})
+	if err != nil {
+		return err
 	}
+	c.Reference, c.Gateway, c.Again = turns[0], turns[1], turns[2]
 	return nil
 }
-
-// ratio returns the median over the rounds of what a figure is of the reference's.
-func ratio(of, reference []turn, figure func(turn) float64) float64 {
-	ratios := make([]float64, len(of))
-	for i := range of {
-		ratios[i] = figure(of[i]) / figure(reference[i])
-	}
-	return median(ratios)
-}
-
-func median[T cmp.Ordered](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
-func medianOf(turns []turn, figure func(turn) float64) float64 {
-	values := make([]float64, len(turns))
-	for i, t := range turns {
-		values[i] = figure(t)
-	}
-	return median(values)
-}
-
-func cpuOf(t turn) float64  { return float64(t.CPU) }
-func rateOf(t turn) float64 { return t.PerSecond }
-func p99Of(t turn) float64  { return float64(t.P99) }
 
 // writeTable prints the ratios, and the figures they are made of.
 func writeTable(w io.Writer, results []*comparison) error {
@@ -179,9 +139,9 @@ func writeTable(w io.Writer, results []*comparison) error {
 	}
 	for _, c := range results {
 		_, err := fmt.Fprintf(w, "| %s | %d | %.1f µs | x%.2f | x%.2f | %.0f | x%.2f | %.2f ms | x%.2f |\n", c.Name, c.Bytes,
-			medianOf(c.Gateway, cpuOf)/1000, ratio(c.Gateway, c.Reference, cpuOf), ratio(c.Again, c.Reference, cpuOf),
-			medianOf(c.Gateway, rateOf), ratio(c.Gateway, c.Reference, rateOf),
-			medianOf(c.Gateway, p99Of)/float64(time.Millisecond), ratio(c.Gateway, c.Reference, p99Of))
+			measure.Median(c.Gateway, measure.CPU)/1000, measure.Ratio(c.Gateway, c.Reference, measure.CPU), measure.Ratio(c.Again, c.Reference, measure.CPU),
+			measure.Median(c.Gateway, measure.Rate), measure.Ratio(c.Gateway, c.Reference, measure.Rate),
+			measure.Median(c.Gateway, measure.P99)/float64(time.Millisecond), measure.Ratio(c.Gateway, c.Reference, measure.P99))
 		if err != nil {
 			return err
 		}

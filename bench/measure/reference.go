@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"context"
@@ -18,6 +18,7 @@ type allowAll struct {
 	authv3.UnimplementedAuthorizationServer
 }
 
+// Check allows.
 func (allowAll) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	return &authv3.CheckResponse{Status: &status.Status{}}, nil
 }
@@ -31,6 +32,19 @@ func listen(ctx context.Context, out io.Writer) (net.Listener, error) {
 	}
 	_, err = fmt.Fprintln(out, l.Addr())
 	return l, err
+}
+
+// ServeReference is a server that allows everything, of a kind: grpc or http. It
+// writes its address to out.
+func ServeReference(ctx context.Context, kind string, out io.Writer) error {
+	switch kind {
+	case "grpc":
+		return serveReferenceGRPC(ctx, out)
+	case "http":
+		return serveReferenceHTTP(ctx, out)
+	default:
+		return fmt.Errorf("-reference %s: write grpc or http", kind)
+	}
 }
 
 func serveReferenceGRPC(ctx context.Context, out io.Writer) error {

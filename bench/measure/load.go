@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"bufio"
@@ -19,21 +19,24 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// load sends requests to one server.
-type load interface {
-	// one sends request n on connection or worker w, and returns an error unless it
+// Load sends requests to one server.
+type Load interface {
+	// One sends request n on connection or worker w, and returns an error unless it
 	// was allowed.
-	one(ctx context.Context, w, n int) error
-	workers() int
-	close()
+	One(ctx context.Context, w, n int) error
+	// Workers is how many requests are in flight at once.
+	Workers() int
+	Close()
 }
 
 // asBytes is a codec that leaves messages as they are, so that the client's own
 // work stays small.
 type asBytes struct{}
 
+// Name returns the name of the codec that it replaces.
 func (asBytes) Name() string { return "proto" }
 
+// Marshal passes bytes on.
 func (asBytes) Marshal(v any) (mem.BufferSlice, error) {
 	b, ok := v.([]byte)
 	if !ok {
@@ -42,6 +45,7 @@ func (asBytes) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 }
 
+// Unmarshal passes bytes on.
 func (asBytes) Unmarshal(data mem.BufferSlice, v any) error {
 	b, ok := v.(*[]byte)
 	if !ok {
@@ -51,14 +55,16 @@ func (asBytes) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// grpcLoad keeps 64 checks in flight on 2 connections.
-type grpcLoad struct {
+// GRPCLoad keeps 64 checks in flight on 2 connections, and sees that a sample of
+// them is allowed.
+type GRPCLoad struct {
 	conns  []*grpc.ClientConn
 	checks [][]byte
 }
 
-func newGRPCLoad(address string, checks [][]byte) (*grpcLoad, error) {
-	l := &grpcLoad{checks: checks}
+// NewGRPCLoad returns a load of encoded checks for the server at an address.
+func NewGRPCLoad(address string, checks [][]byte) (*GRPCLoad, error) {
+	l := &GRPCLoad{checks: checks}
 	for range 2 {
 		conn, err := grpc.NewClient("passthrough:///"+address,
 			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(asBytes{})))
@@ -70,15 +76,18 @@ func newGRPCLoad(address string, checks [][]byte) (*grpcLoad, error) {
 	return l, nil
 }
 
-func (l *grpcLoad) workers() int { return 64 }
+// Workers returns 64.
+func (l *GRPCLoad) Workers() int { return 64 }
 
-func (l *grpcLoad) close() {
+// Close closes the connections.
+func (l *GRPCLoad) Close() {
 	for _, conn := range l.conns {
 		_ = conn.Close()
 	}
 }
 
-func (l *grpcLoad) one(ctx context.Context, w, n int) error {
+// One sends request n.
+func (l *GRPCLoad) One(ctx context.Context, w, n int) error {
 	var answer []byte
 	err := l.conns[w%len(l.conns)].Invoke(ctx, authv3.Authorization_Check_FullMethodName, l.checks[n%len(l.checks)], &answer)
 	if err != nil || n%1000 != 0 {
@@ -95,41 +104,42 @@ func (l *grpcLoad) one(ctx context.Context, w, n int) error {
 	return nil
 }
 
-// httpLoad keeps a request in flight on each of 64 connections.
-type httpLoad struct {
+// HTTPLoad keeps a request in flight on each of 64 connections, and sees that every
+// one is allowed.
+type HTTPLoad struct {
 	conns    []net.Conn
 	readers  []*bufio.Reader
 	requests [][]byte
 }
 
-func newHTTPLoad(ctx context.Context, address string, tokens []string) (*httpLoad, error) {
-	l := &httpLoad{}
+// NewHTTPLoad connects a load of requests, each as its bytes, to the server at an
+// address.
+func NewHTTPLoad(ctx context.Context, address string, requests [][]byte) (*HTTPLoad, error) {
+	l := &HTTPLoad{requests: requests}
 	for range 64 {
 		var dialer net.Dialer
 		c, err := dialer.DialContext(ctx, "tcp", address)
 		if err != nil {
-			l.close()
+			l.Close()
 			return nil, err
 		}
 		l.conns, l.readers = append(l.conns, c), append(l.readers, bufio.NewReader(c))
 	}
-	for _, token := range tokens {
-		// As nginx sends it by the recipe.
-		l.requests = append(l.requests, []byte("GET /auth HTTP/1.1\r\nHost: api.example.org\r\nAuthorization: Bearer "+token+
-			"\r\nX-Request-Id: 0b0d4b269b6c4b0f8f3f5f1f6e3f2b1a\r\nX-Original-Method: GET\r\nX-Original-URI: /v1/contacts?limit=10\r\n\r\n"))
-	}
 	return l, nil
 }
 
-func (l *httpLoad) workers() int { return len(l.conns) }
+// Workers returns 64.
+func (l *HTTPLoad) Workers() int { return len(l.conns) }
 
-func (l *httpLoad) close() {
+// Close closes the connections.
+func (l *HTTPLoad) Close() {
 	for _, c := range l.conns {
 		_ = c.Close()
 	}
 }
 
-func (l *httpLoad) one(_ context.Context, w, n int) error {
+// One sends request n.
+func (l *HTTPLoad) One(_ context.Context, w, n int) error {
 	if _, err := l.conns[w].Write(l.requests[n%len(l.requests)]); err != nil {
 		return err
 	}
@@ -160,8 +170,8 @@ func (l *httpLoad) one(_ context.Context, w, n int) error {
 	return err
 }
 
-// turn is what one turn of a load has shown.
-type turn struct {
+// Turn is what one turn of a load has shown.
+type Turn struct {
 	Requests  int64         `json:"requests"`
 	CPU       time.Duration `json:"cpu_ns_per_request"` // of the server
 	PerSecond float64       `json:"requests_per_second"`
@@ -170,22 +180,22 @@ type turn struct {
 	P999      time.Duration `json:"p999_ns"`
 }
 
-// take lets a load go on for a time and measures it.
-func take(ctx context.Context, p *process, l load, duration time.Duration) (turn, error) {
-	before, err := p.cpu()
+// Take lets a load go on for a time and measures it.
+func Take(ctx context.Context, p *Process, l Load, duration time.Duration) (Turn, error) {
+	before, err := p.CPU()
 	if err != nil {
-		return turn{}, err
+		return Turn{}, err
 	}
 	begin := time.Now()
-	times := make([]*histogram, l.workers())
-	errs := make([]error, l.workers())
+	times := make([]*histogram, l.Workers())
+	errs := make([]error, l.Workers())
 	var group sync.WaitGroup
-	for w := range l.workers() {
+	for w := range l.Workers() {
 		times[w] = newHistogram()
 		group.Go(func() {
 			for n := w * 7919; time.Since(begin) < duration && ctx.Err() == nil; n++ {
 				sent := time.Now()
-				if errs[w] = l.one(ctx, w, n); errs[w] != nil {
+				if errs[w] = l.One(ctx, w, n); errs[w] != nil {
 					return
 				}
 				times[w].add(time.Since(sent))
@@ -194,18 +204,18 @@ func take(ctx context.Context, p *process, l load, duration time.Duration) (turn
 	}
 	group.Wait()
 	took := time.Since(begin)
-	after, err := p.cpu()
+	after, err := p.CPU()
 	if err := errors.Join(errors.Join(errs...), err, ctx.Err()); err != nil {
-		return turn{}, err
+		return Turn{}, err
 	}
 	all := newHistogram()
 	for _, h := range times {
 		all.merge(h)
 	}
 	if all.count == 0 {
-		return turn{}, errors.New("not one request was answered")
+		return Turn{}, errors.New("not one request was answered")
 	}
-	return turn{
+	return Turn{
 		Requests: all.count, CPU: (after - before) / time.Duration(all.count), PerSecond: float64(all.count) / took.Seconds(),
 		P50: all.quantile(.5), P99: all.quantile(.99), P999: all.quantile(.999),
 	}, nil

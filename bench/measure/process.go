@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"bufio"
@@ -21,18 +21,22 @@ import (
 	"github.com/bearergate/bearergate/crmnow"
 )
 
-// process is a server that is measured.
-type process struct {
-	cmd       *exec.Cmd
-	grpc      string // address of the gRPC face, if it has one
-	http      string // and of the HTTP face
-	stop      context.CancelFunc
-	drained   chan struct{}
-	tokensFor *crmnow.Local // whom a gateway asks
+// Process is a server that is measured.
+type Process struct {
+	// GRPC is the address of its gRPC face, if it has one, and HTTP that of its HTTP
+	// face.
+	GRPC, HTTP string
+
+	cmd      *exec.Cmd
+	stop     context.CancelFunc
+	drained  chan struct{}
+	endpoint *crmnow.Local // whom a gateway asks
 }
 
-// start starts a command on the server's cores and returns what it writes.
-func start(ctx context.Context, name string, args ...string) (*process, *bufio.Reader, error) {
+// Start starts a command on the server's cores and returns what it writes. The
+// caller reads what it needs of that, gives the rest to Drain, and ends the process
+// with Close.
+func Start(ctx context.Context, name string, args ...string) (*Process, *bufio.Reader, error) {
 	ctx, stop := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // our own commands
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -51,52 +55,63 @@ func start(ctx context.Context, name string, args ...string) (*process, *bufio.R
 		stop()
 		return nil, nil, errors.Join(err, reader.Close())
 	}
-	p := &process{cmd: cmd, stop: stop, drained: make(chan struct{})}
+	p := &Process{cmd: cmd, stop: stop, drained: make(chan struct{})}
 	if err := pin(cmd.Process.Pid, 0, serverCores()); err != nil {
-		p.close()
+		p.Close()
 		return nil, nil, err
 	}
 	return p, bufio.NewReader(reader), nil
 }
 
-// drain reads what the server still writes, so that it never waits for a reader.
-func (p *process) drain(from io.Reader) {
+// Drain reads what the server still writes, so that it never waits for a reader.
+func (p *Process) Drain(from io.Reader) {
 	go func() {
 		defer close(p.drained)
 		_, _ = io.Copy(io.Discard, from)
 	}()
 }
 
-func (p *process) close() {
+// Close ends the server, and the endpoint that it asks.
+func (p *Process) Close() {
 	p.stop()
 	_ = p.cmd.Wait()
-	if p.tokensFor != nil {
-		_ = p.tokensFor.Close()
+	p.CloseEndpoint()
+}
+
+// CloseEndpoint ends the endpoint that a gateway asks: from then on it has its cache
+// alone.
+func (p *Process) CloseEndpoint() {
+	if p.endpoint != nil {
+		_ = p.endpoint.Close()
+		p.endpoint = nil
 	}
 }
 
-func startReference(ctx context.Context, kind string) (*process, error) {
+// StartReference starts this very command once more as a server that allows
+// everything, with -reference and the kind: grpc or http. The command then calls
+// [ServeReference].
+func StartReference(ctx context.Context, kind string) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p, out, err := start(ctx, self, "-reference", kind)
+	p, out, err := Start(ctx, self, "-reference", kind)
 	if err != nil {
 		return nil, err
 	}
 	address, err := out.ReadString('\n')
 	if err != nil {
-		p.close()
+		p.Close()
 		return nil, fmt.Errorf("reference %s: %w", kind, err)
 	}
-	p.grpc = strings.TrimSpace(address)
-	p.http = p.grpc
-	p.drain(out)
+	p.GRPC = strings.TrimSpace(address)
+	p.HTTP = p.GRPC
+	p.Drain(out)
 	return p, nil
 }
 
-// buildGateway builds bearergate as its users do.
-func buildGateway(ctx context.Context, dir string) (string, error) {
+// BuildGateway builds bearergate as its users do.
+func BuildGateway(ctx context.Context, dir string) (string, error) {
 	file := filepath.Join(dir, "bearergate")
 	out, err := exec.CommandContext(ctx, "go", "build", "-o", file, "github.com/bearergate/bearergate/cmd/bearergate").CombinedOutput() //nolint:gosec // our own folder
 	if err != nil {
@@ -105,13 +120,19 @@ func buildGateway(ctx context.Context, dir string) (string, error) {
 	return file, nil
 }
 
-// startGateway starts a gateway with default settings that asks an emulator which
+// StartGateway starts a gateway with default settings that asks an emulator which
 // knows the tokens.
-func startGateway(ctx context.Context, s *settings, dir string, tokens []string) (*process, error) {
+func StartGateway(ctx context.Context, program string, flags []string, dir string, tokens []string) (*Process, error) {
 	endpoint, err := crmnow.StartLocal(crmnow.EmulatorOptions{MaxTokens: len(tokens) + 1})
 	if err != nil {
 		return nil, err
 	}
+	started := false
+	defer func() {
+		if !started {
+			_ = endpoint.Close()
+		}
+	}()
 	for _, token := range tokens {
 		if err := endpoint.Accept(crmnow.NewSecret(token), time.Hour); err != nil {
 			return nil, err
@@ -123,34 +144,34 @@ func startGateway(ctx context.Context, s *settings, dir string, tokens []string)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	p, out, err := start(ctx, s.gateway, append([]string{"serve", "--config", file}, strings.Fields(s.flags)...)...)
+	p, out, err := Start(ctx, program, append([]string{"serve", "--config", file}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	p.tokensFor = endpoint
-	for p.grpc == "" || p.http == "" {
+	p.endpoint, started = endpoint, true
+	for p.GRPC == "" || p.HTTP == "" {
 		line, err := out.ReadString('\n')
 		if err != nil {
-			p.close()
+			p.Close()
 			return nil, fmt.Errorf("the gateway ended: %s", line)
 		}
 		var entry struct{ Msg, Listener, Address string }
 		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "listening" {
 			switch entry.Listener {
 			case "ext_authz":
-				p.grpc = entry.Address
+				p.GRPC = entry.Address
 			case "auth_request":
-				p.http = entry.Address
+				p.HTTP = entry.Address
 			}
 		}
 	}
-	p.drain(out)
+	p.Drain(out)
 	return p, nil
 }
 
-// cpu returns the processor time that the process has used, from the process's own
+// CPU returns the processor time that the process has used, from the process's own
 // accounting.
-func (p *process) cpu() (time.Duration, error) {
+func (p *Process) CPU() (time.Duration, error) {
 	// schedstat is in nanoseconds, one file for each thread.
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
 	if err != nil || len(files) == 0 {
@@ -173,6 +194,12 @@ func (p *process) cpu() (time.Duration, error) {
 
 // serverCores is how many cores a server gets: half of them.
 func serverCores() int { return max(1, runtime.NumCPU()/2) }
+
+// PinLoad keeps this process, which sends the load, on the other half of the cores.
+func PinLoad() error {
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-serverCores()))
+	return pin(os.Getpid(), serverCores(), runtime.NumCPU()-serverCores())
+}
 
 // pin keeps a process, all its threads that are to come included, on some cores. On
 // a machine with one core there is nothing to choose.

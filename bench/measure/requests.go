@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"fmt"
@@ -12,36 +12,50 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// kind is a kind of check, as Envoy sends it.
-type kind struct {
-	name       string
+// Kind is a kind of check, as Envoy sends it.
+type Kind struct {
+	Name string
+
 	tokenBytes int
 	headers    int // besides authorization and the pseudo headers
 	raw        bool
 }
 
-func kinds() []kind {
-	return []kind{
-		{name: "minimal", tokenBytes: 43},
-		{name: "typical", tokenBytes: 43, headers: 7},
-		{name: "header_map", tokenBytes: 43, headers: 7, raw: true},
-		{name: "large", tokenBytes: 2048, headers: 35},
+// Kinds returns all kinds; the second is the typical one.
+func Kinds() []Kind {
+	return []Kind{
+		{Name: "minimal", tokenBytes: 43},
+		{Name: "typical", tokenBytes: 43, headers: 7},
+		{Name: "header_map", tokenBytes: 43, headers: 7, raw: true},
+		{Name: "large", tokenBytes: 2048, headers: 35},
 	}
 }
 
-// tokensOf makes the tokens that the requests of a kind carry.
-func tokensOf(k kind, n int) []string {
+// TokensOf makes the tokens that the requests of a kind carry.
+func TokensOf(k Kind, n int) []string {
 	tokens := make([]string, n)
 	for i := range tokens {
-		start := fmt.Sprintf("%s-%04d-", strings.ReplaceAll(k.name, "_", "-"), i)
+		start := fmt.Sprintf("%s-%04d-", strings.ReplaceAll(k.Name, "_", "-"), i)
 		tokens[i] = start + strings.Repeat("x", k.tokenBytes-len(start))
 	}
 	return tokens
 }
 
-// check makes a check with a token. The fields and headers are those that Envoy 1.40
+// Checks makes a check for each token.
+func (k Kind) Checks(tokens []string) ([][]byte, error) {
+	checks := make([][]byte, len(tokens))
+	for i, token := range tokens {
+		var err error
+		if checks[i], err = k.Check(token); err != nil {
+			return nil, err
+		}
+	}
+	return checks, nil
+}
+
+// Check makes a check with a token. The fields and headers are those that Envoy 1.40
 // sends, with values of their usual length.
-func (k kind) check(token string) ([]byte, error) {
+func (k Kind) Check(token string) ([]byte, error) {
 	headers := map[string]string{"authorization": "Bearer " + token}
 	if k.headers > 0 {
 		maps.Copy(headers, map[string]string{
@@ -88,4 +102,14 @@ func peer(host string, port uint32) *authv3.AttributeContext_Peer {
 	return &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
 	}}}}
+}
+
+// AuthRequests makes the requests that nginx sends for tokens by the recipe.
+func AuthRequests(tokens []string) [][]byte {
+	requests := make([][]byte, len(tokens))
+	for i, token := range tokens {
+		requests[i] = []byte("GET /auth HTTP/1.1\r\nHost: api.example.org\r\nAuthorization: Bearer " + token +
+			"\r\nX-Request-Id: 0b0d4b269b6c4b0f8f3f5f1f6e3f2b1a\r\nX-Original-Method: GET\r\nX-Original-URI: /v1/contacts?limit=10\r\n\r\n")
+	}
+	return requests
 }
