@@ -89,6 +89,10 @@ unit: ## unit tests and fuzz seeds with the race detector
 e2e: ## tests with real Envoy, nginx and Caddy
 	go test -count=1 -run '$(RUN)' ./e2e/...
 
+.PHONY: capture
+capture: ## have Envoy send the checks of extauthz/captured again, and keep them
+	go test -count=1 -run '^TestEnvoySendsTheCapturedChecks$$' ./e2e -capture
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -88,8 +89,11 @@ func either(value, otherwise string) string {
 // overHTTP1 writes the request to a connection of its own, byte for byte: no HTTP
 // client sends what some of these requests hold.
 func (e *edge) overHTTP1(ctx context.Context, q request) (reply, error) {
-	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "tcp", e.address)
+	dial := (&net.Dialer{}).DialContext
+	if e.tls != nil {
+		dial = (&tls.Dialer{Config: e.tls}).DialContext
+	}
+	c, err := dial(ctx, "tcp", e.address)
 	if err != nil {
 		return reply{}, err
 	}

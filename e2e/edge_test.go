@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type edge struct {
 	address string // where clients come in
 	admin   string // Envoy's own page
 	http2   *http.Transport
+	tls     *tls.Config // for requests over HTTP/1, if it wants TLS
 }
 
 // speaks returns the versions of HTTP that the edge is asked in.

@@ -203,6 +203,9 @@ func seeds(t testing.TB) map[string][]byte {
 		t.Fatal(err)
 	}
 	all["a typical check"] = wire
+	for _, c := range capturedChecks(t) {
+		all["Envoy's check "+c.Name] = c.Message
+	}
 	return all
 }
 
