@@ -130,7 +130,7 @@ func (c *Cache) verdict(e *entry, source Source) Verdict {
 	if source == FromStale {
 		life = e.limit
 	}
-	return Verdict{Valid: e.valid, Source: source, Learnt: learnt, Until: learnt.Add(life.duration())}
+	return Verdict{Valid: e.valid, Source: source, Learnt: learnt, Until: learnt.Add(life.duration()), Claims: e.claims}
 }
 
 func (c *Cache) denied(d *denial) Verdict {

@@ -17,6 +17,7 @@ type entry struct {
 	limit  span // how long at the very most, while nobody can tell; at least life
 	again  span // from when on the token is asked for again if it is in use; life: never
 	valid  bool
+	claims *Claims // what came with a good answer, if anything did
 }
 
 // inForce reports whether the entry may be used.
@@ -54,6 +55,7 @@ func (l lives) entry(t *bearer.Token, v Verdict, learnt instant, wasGood bool) e
 	e := entry{digest: *t.Digest(), learnt: learnt, valid: v.Valid}
 	switch {
 	case v.Valid:
+		e.claims = v.Claims
 		life := min(l.valid-rand.N(1+time.Duration(spread*float64(l.valid))), limit) //nolint:gosec // nobody gains by guessing it
 		e.life, e.limit = max(spanOf(life), min(1, spanOf(limit))), spanOf(min(life+l.stale, limit))
 		e.again = e.life

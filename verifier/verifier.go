@@ -37,8 +37,11 @@ type Verdict struct {
 	// Learnt is when the endpoint gave the answer.
 	Learnt time.Time
 	// Until is when the answer ends; from then on it must not be used. A stage
-	// that remembers nothing leaves it zero.
+	// that remembers nothing leaves it zero, unless the answer itself names its end.
 	Until time.Time
+	// Claims are what came with a good answer. They are nil if nothing did, and with
+	// every refusal.
+	Claims *Claims
 }
 
 // MaxLife is the longest time a verdict is used after it was learnt, whatever
