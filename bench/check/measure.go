@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bearergate/bearergate/bench/load"
 	"github.com/bearergate/bearergate/bench/measure"
 )
 
@@ -44,7 +45,10 @@ func measureAll(ctx context.Context, s *settings, progress io.Writer) ([]*compar
 		if s.only != "" && s.only != "ext_authz "+k.Name && (s.only != "auth_request" || k.Name != "typical") {
 			continue
 		}
-		tokens := measure.TokensOf(k, tokensInUse)
+		tokens, err := measure.TokensOf(k, tokensInUse)
+		if err != nil {
+			return nil, err
+		}
 		gateway, err := measure.StartGateway(ctx, s.gateway, strings.Fields(s.flags), dir, tokens)
 		if err != nil {
 			return nil, err
@@ -79,14 +83,16 @@ func compareGRPC(ctx context.Context, s *settings, k measure.Kind, gateway *meas
 		return nil, err
 	}
 	c := &comparison{Name: "ext_authz " + k.Name, Bytes: len(checks[0])}
-	err = c.run(ctx, s, "grpc", gateway, progress, func(p *measure.Process) (measure.Load, error) { return measure.NewGRPCLoad(p.GRPC, checks) })
+	err = c.run(ctx, s, "grpc", gateway, progress, func(p *measure.Process) (*load.Load, error) {
+		return measure.NewGRPCLoad(ctx, p.GRPC, checks)
+	})
 	return c, err
 }
 
 func compareHTTP(ctx context.Context, s *settings, gateway *measure.Process, tokens []string, progress io.Writer) (*comparison, error) {
 	requests := measure.AuthRequests(tokens)
 	c := &comparison{Name: "auth_request", Bytes: len(requests[0])}
-	err := c.run(ctx, s, "http", gateway, progress, func(p *measure.Process) (measure.Load, error) {
+	err := c.run(ctx, s, "http", gateway, progress, func(p *measure.Process) (*load.Load, error) {
 		return measure.NewHTTPLoad(ctx, p.HTTP, requests)
 	})
 	return c, err
@@ -94,7 +100,7 @@ func compareHTTP(ctx context.Context, s *settings, gateway *measure.Process, tok
 
 // run lets reference, gateway and the reference again take turns.
 func (c *comparison) run(ctx context.Context, s *settings, kind string, gateway *measure.Process, progress io.Writer,
-	newLoad func(*measure.Process) (measure.Load, error),
+	newLoad func(*measure.Process) (*load.Load, error),
 ) error {
 	reference, err := measure.StartReference(ctx, kind)
 	if err != nil {
@@ -109,7 +115,7 @@ func (c *comparison) run(ctx context.Context, s *settings, kind string, gateway 
 	var contenders []measure.Contender
 	defer func() {
 		for _, contender := range contenders {
-			contender.Load.Close()
+			_ = contender.Load.Close()
 		}
 	}()
 	for _, p := range []*measure.Process{reference, gateway, again} {

@@ -152,7 +152,8 @@ func newGRPCConn(nc net.Conn, body Body, check func(*authv3.CheckResponse) error
 	if err := c.flush(); err != nil {
 		return c, err
 	}
-	return c, c.await(func(request) {})
+	err = c.await(func(request) {})
+	return c, err
 }
 
 func (c *grpcConn) room() int    { return streamsAtOnce }

@@ -80,7 +80,8 @@ func (r *Result) PerSecond() float64 { return float64(r.Times.Count()) / r.Took.
 // Closed keeps all connections busy for a time. The requests' numbers begin at first
 // and go around.
 func (l *Load) Closed(ctx context.Context, first int, duration time.Duration) (*Result, error) {
-	defer context.AfterFunc(ctx, func() { _ = l.Close() })() // or else they wait for ever
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // or else they wait for ever
+	defer stop()
 	results := make([]Histogram, len(l.conns))
 	errs := make([]error, len(l.conns))
 	begin := l.since()
@@ -92,7 +93,7 @@ func (l *Load) Closed(ctx context.Context, first int, duration time.Duration) (*
 	}
 	group.Wait()
 	r := &Result{Took: l.since() - begin}
-	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+	if err := errors.Join(errors.Join(errs...), ctx.Err()); err != nil {
 		return nil, err
 	}
 	for i := range results {
@@ -105,9 +106,9 @@ func (l *Load) Closed(ctx context.Context, first int, duration time.Duration) (*
 }
 
 func (l *Load) keepBusy(ctx context.Context, c conn, next *atomic.Int64, end time.Duration, times *Histogram) error {
-	batch := make([]request, l.depth)
-	for i := range batch {
-		batch[i] = request{l.number(next), l.since()}
+	batch := make([]request, 0, l.depth)
+	for range l.depth {
+		batch = append(batch, request{l.number(next), l.since()})
 	}
 	for flying := 0; ; {
 		if err := c.send(batch); err != nil {
@@ -138,7 +139,8 @@ func (l *Load) number(next *atomic.Int64) int { return int(next.Add(1)-1) % l.cy
 func (l *Load) Open(ctx context.Context, first, rate int, duration time.Duration) (*Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() { _ = l.Close() })() // or else they wait for ever
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // or else they wait for ever
+	defer stop()
 	plan := newPlan(rate, duration)
 	due := make(chan request, plan.count)
 	results := make([]Histogram, len(l.conns))

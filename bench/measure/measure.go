@@ -10,14 +10,17 @@ package measure
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
+
+	"github.com/bearergate/bearergate/bench/load"
 )
 
 // Contender is a server and the load that is for it.
 type Contender struct {
 	Server *Process
-	Load   Load
+	Load   *load.Load
 }
 
 // Rounds lets contenders take turns for a number of rounds, after half a turn each
@@ -63,6 +66,17 @@ func Ratio(of, reference []Turn, figure Figure) float64 {
 		ratios[i] = figure(of[i]) / figure(reference[i])
 	}
 	return median(ratios)
+}
+
+// Noise returns how far a reference's ratios to itself are from 1 in three quarters of
+// the rounds: a ratio that differs from another by less says nothing.
+func Noise(again, reference []Turn, figure Figure) float64 {
+	off := make([]float64, len(again))
+	for i := range again {
+		off[i] = math.Abs(figure(again[i])/figure(reference[i]) - 1)
+	}
+	slices.Sort(off)
+	return off[(len(off)*3+3)/4-1]
 }
 
 // Median returns the median of a figure over the rounds.

@@ -3,20 +3,17 @@ package measure
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/bearergate/bearergate/crmnow"
 )
@@ -24,9 +21,10 @@ import (
 // Process is a server that is measured.
 type Process struct {
 	// GRPC is the address of its gRPC face, if it has one, and HTTP that of its HTTP
-	// face.
+	// face: host:port or unix:/path.
 	GRPC, HTTP string
 
+	metrics  string // where it tells of its memory, if it does
 	cmd      *exec.Cmd
 	stop     context.CancelFunc
 	drained  chan struct{}
@@ -37,12 +35,17 @@ type Process struct {
 // caller reads what it needs of that, gives the rest to Drain, and ends the process
 // with Close.
 func Start(ctx context.Context, name string, args ...string) (*Process, *bufio.Reader, error) {
+	return StartOn(ctx, ServerCores(), name, args...)
+}
+
+// StartOn starts a command on some cores.
+func StartOn(ctx context.Context, cores Cores, name string, args ...string) (*Process, *bufio.Reader, error) {
 	ctx, stop := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // our own commands
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(serverCores()))
+	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(cores.Count))
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		stop()
@@ -56,7 +59,7 @@ func Start(ctx context.Context, name string, args ...string) (*Process, *bufio.R
 		return nil, nil, errors.Join(err, reader.Close())
 	}
 	p := &Process{cmd: cmd, stop: stop, drained: make(chan struct{})}
-	if err := pin(cmd.Process.Pid, 0, serverCores()); err != nil {
+	if err := cores.pin(cmd.Process.Pid); err != nil {
 		p.Close()
 		return nil, nil, err
 	}
@@ -87,87 +90,8 @@ func (p *Process) CloseEndpoint() {
 	}
 }
 
-// StartReference starts this very command once more as a server that allows
-// everything, with -reference and the kind: grpc or http. The command then calls
-// [ServeReference].
-func StartReference(ctx context.Context, kind string) (*Process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	p, out, err := Start(ctx, self, "-reference", kind)
-	if err != nil {
-		return nil, err
-	}
-	address, err := out.ReadString('\n')
-	if err != nil {
-		p.Close()
-		return nil, fmt.Errorf("reference %s: %w", kind, err)
-	}
-	p.GRPC = strings.TrimSpace(address)
-	p.HTTP = p.GRPC
-	p.Drain(out)
-	return p, nil
-}
-
-// BuildGateway builds bearergate as its users do.
-func BuildGateway(ctx context.Context, dir string) (string, error) {
-	file := filepath.Join(dir, "bearergate")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", file, "github.com/bearergate/bearergate/cmd/bearergate").CombinedOutput() //nolint:gosec // our own folder
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return file, nil
-}
-
-// StartGateway starts a gateway with default settings that asks an emulator which
-// knows the tokens.
-func StartGateway(ctx context.Context, program string, flags []string, dir string, tokens []string) (*Process, error) {
-	endpoint, err := crmnow.StartLocal(crmnow.EmulatorOptions{MaxTokens: len(tokens) + 1})
-	if err != nil {
-		return nil, err
-	}
-	started := false
-	defer func() {
-		if !started {
-			_ = endpoint.Close()
-		}
-	}()
-	for _, token := range tokens {
-		if err := endpoint.Accept(crmnow.NewSecret(token), time.Hour); err != nil {
-			return nil, err
-		}
-	}
-	file := filepath.Join(dir, "bearergate.yaml")
-	config := fmt.Sprintf("listeners:\n  ext_authz: {address: \"127.0.0.1:0\"}\n  auth_request: {address: \"127.0.0.1:0\"}\n"+
-		"verifiers:\n  - name: crm\n    verifytoken: {url: %q}\ncache: {valid_ttl: 300s}\nlog: {format: json}\n", endpoint.URL())
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return nil, err
-	}
-	p, out, err := Start(ctx, program, append([]string{"serve", "--config", file}, flags...)...)
-	if err != nil {
-		return nil, err
-	}
-	p.endpoint, started = endpoint, true
-	for p.GRPC == "" || p.HTTP == "" {
-		line, err := out.ReadString('\n')
-		if err != nil {
-			p.Close()
-			return nil, fmt.Errorf("the gateway ended: %s", line)
-		}
-		var entry struct{ Msg, Listener, Address string }
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "listening" {
-			switch entry.Listener {
-			case "ext_authz":
-				p.GRPC = entry.Address
-			case "auth_request":
-				p.HTTP = entry.Address
-			}
-		}
-	}
-	p.Drain(out)
-	return p, nil
-}
+// Move puts the server on other cores. It does not change how many it thinks it has.
+func (p *Process) Move(to Cores) error { return to.pin(p.cmd.Process.Pid) }
 
 // CPU returns the processor time that the process has used, from the process's own
 // accounting.
@@ -192,37 +116,85 @@ func (p *Process) CPU() (time.Duration, error) {
 	return all, nil
 }
 
-// serverCores is how many cores a server gets: half of them.
-func serverCores() int { return max(1, runtime.NumCPU()/2) }
-
-// PinLoad keeps this process, which sends the load, on the other half of the cores.
-func PinLoad() error {
-	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-serverCores()))
-	return pin(os.Getpid(), serverCores(), runtime.NumCPU()-serverCores())
+// RSS returns how much memory the process takes up, in bytes.
+func (p *Process) RSS() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("no memory of process %d", p.cmd.Process.Pid)
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
 }
 
-// pin keeps a process, all its threads that are to come included, on some cores. On
-// a machine with one core there is nothing to choose.
-func pin(pid, first, count int) error {
-	if runtime.NumCPU() < 2 {
-		return nil
+// Names of metrics that Go programs have.
+const (
+	mallocsMetric = "go_memstats_mallocs_total"
+	heapMetric    = "go_memstats_heap_alloc_bytes"
+)
+
+// Allocations returns how many objects the process has allocated since it started; 0
+// if it does not tell.
+func (p *Process) Allocations(ctx context.Context) (float64, error) {
+	return p.metric(ctx, mallocsMetric)
+}
+
+// Heap returns how many bytes lie in the process's heap; 0 if it does not tell.
+func (p *Process) Heap(ctx context.Context) (float64, error) { return p.metric(ctx, heapMetric) }
+
+func (p *Process) metric(ctx context.Context, name string) (float64, error) {
+	if p.metrics == "" {
+		return 0, nil
 	}
-	var set unix.CPUSet
-	for core := first; core < first+count; core++ {
-		set.Set(core)
-	}
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.metrics+"/metrics", http.NoBody)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	for _, thread := range threads {
-		id, err := strconv.Atoi(thread.Name())
-		if err != nil {
-			return err
-		}
-		if err := unix.SchedSetaffinity(id, &set); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("pin process %d: %w", pid, err)
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	got, err := client.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer got.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(got.Body, 1<<20))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}
 	}
-	return nil
+	return 0, fmt.Errorf("%s is not among the metrics", name)
+}
+
+// StartReference starts this very command once more as a server that allows
+// everything, with -reference and the kind: grpc or http. The command then calls
+// [ServeReference].
+func StartReference(ctx context.Context, kind string) (*Process, error) {
+	return StartReferenceOn(ctx, ServerCores(), kind)
+}
+
+// StartReferenceOn starts a reference on some cores.
+func StartReferenceOn(ctx context.Context, cores Cores, kind string) (*Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p, out, err := StartOn(ctx, cores, self, "-reference", kind)
+	if err != nil {
+		return nil, err
+	}
+	line, err := out.ReadString('\n')
+	address, metrics, ok := strings.Cut(strings.TrimSpace(line), " ")
+	if err != nil || !ok {
+		p.Close()
+		return nil, fmt.Errorf("reference %s: %q %w", kind, line, err)
+	}
+	p.GRPC, p.HTTP, p.metrics = address, address, metrics
+	p.Drain(out)
+	return p, nil
 }

@@ -1,115 +1,139 @@
 package measure
 
 import (
+	"bytes"
 	"fmt"
-	"maps"
 	"strings"
-	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
+	"github.com/bearergate/bearergate/extauthz/captured"
 )
 
-// Kind is a kind of check, as Envoy sends it.
+// Kind is a kind of check, as a real Envoy sent it.
 type Kind struct {
 	Name string
+	// What is special about it.
+	About string
 
-	tokenBytes int
-	headers    int // besides authorization and the pseudo headers
-	raw        bool
+	file string // among the captured checks
 }
 
 // Kinds returns all kinds; the second is the typical one.
 func Kinds() []Kind {
 	return []Kind{
-		{Name: "minimal", tokenBytes: 43},
-		{Name: "typical", tokenBytes: 43, headers: 7},
-		{Name: "header_map", tokenBytes: 43, headers: 7, raw: true},
-		{Name: "large", tokenBytes: 2048, headers: 35},
+		{Name: "minimal", file: "minimal", About: "`allowed_headers` lets only `authorization` through"},
+		{Name: "typical", file: "typical", About: "12 headers"},
+		{Name: "header_map", file: "header-map", About: "12 headers with `encode_raw_headers`"},
+		{Name: "large", file: "large", About: "40 headers and a token of 2 KiB"},
 	}
 }
 
-// TokensOf makes the tokens that the requests of a kind carry.
-func TokensOf(k Kind, n int) []string {
-	tokens := make([]string, n)
-	for i := range tokens {
-		start := fmt.Sprintf("%s-%04d-", strings.ReplaceAll(k.Name, "_", "-"), i)
-		tokens[i] = start + strings.Repeat("x", k.tokenBytes-len(start))
+// Typical is the kind that most is measured with.
+func Typical() Kind { return Kinds()[1] }
+
+// digits is how many of a token's bytes tell it from the others.
+const digits = 7
+
+// MostTokens is how many tokens can be told apart.
+const MostTokens = 10_000_000
+
+// Numbered are requests that differ in their tokens alone. A million of them take no
+// more memory than one.
+type Numbered struct {
+	message []byte
+	at      int // where the digits stand
+	token   string
+}
+
+func numbered(message []byte, token string) (*Numbered, error) {
+	at := bytes.Index(message, []byte(token))
+	if at < 0 || bytes.Count(message, []byte(token)) != 1 || len(token) < digits {
+		return nil, fmt.Errorf("the request has its token not once")
+	}
+	return &Numbered{message: message, at: at + len(token) - digits, token: token[:len(token)-digits]}, nil
+}
+
+// Token returns the token of request n.
+func (r *Numbered) Token(n int) string { return fmt.Sprintf("%s%0*d", r.token, digits, n) }
+
+// Append appends request n.
+func (r *Numbered) Append(to []byte, n int) []byte {
+	at := len(to) + r.at
+	to = append(to, r.message...)
+	for i := at + digits - 1; i >= at; i-- {
+		to[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return to
+}
+
+// Bytes is how long each request is.
+func (r *Numbered) Bytes() int { return len(r.message) }
+
+// Tokens returns the first tokens.
+func (r *Numbered) Tokens(count int) []string {
+	tokens := make([]string, count)
+	for n := range tokens {
+		tokens[n] = r.Token(n)
 	}
 	return tokens
 }
 
-// Checks makes a check for each token.
+// Numbered returns checks of this kind.
+func (k Kind) Numbered() (*Numbered, error) {
+	check, err := captured.Named(k.file)
+	if err != nil {
+		return nil, err
+	}
+	token := captured.Token
+	if bytes.Contains(check.Message, []byte(captured.LongToken)) {
+		token = captured.LongToken
+	}
+	return numbered(check.Message, token)
+}
+
+// TokensOf makes the tokens that the requests of a kind carry.
+func TokensOf(k Kind, count int) ([]string, error) {
+	r, err := k.Numbered()
+	if err != nil {
+		return nil, err
+	}
+	return r.Tokens(count), nil
+}
+
+// Checks makes a check for each token, which has to be as long as those of TokensOf.
 func (k Kind) Checks(tokens []string) ([][]byte, error) {
+	check, err := captured.Named(k.file)
+	if err != nil {
+		return nil, err
+	}
 	checks := make([][]byte, len(tokens))
 	for i, token := range tokens {
-		var err error
-		if checks[i], err = k.Check(token); err != nil {
+		if checks[i], err = check.WithToken(token); err != nil {
 			return nil, err
 		}
 	}
 	return checks, nil
 }
 
-// Check makes a check with a token. The fields and headers are those that Envoy 1.40
-// sends, with values of their usual length.
-func (k Kind) Check(token string) ([]byte, error) {
-	headers := map[string]string{"authorization": "Bearer " + token}
-	if k.headers > 0 {
-		maps.Copy(headers, map[string]string{
-			":authority": "api.example.org", ":method": "GET", ":path": "/v1/contacts?limit=10", ":scheme": "https",
-		})
-	}
-	usual := [][2]string{
-		{"accept", "application/json"},
-		{"user-agent", "partner-client/4.2"},
-		{"x-request-id", "0b0d4b26-9b6c-4b0f-8f3f-5f1f6e3f2b1a"},
-		{"x-forwarded-proto", "https"},
-		{"x-forwarded-for", "203.0.113.7"},
-		{"accept-encoding", "gzip, deflate"},
-		{"content-type", "application/json"},
-	}
-	for i := range k.headers {
-		if i < len(usual) {
-			headers[usual[i][0]] = usual[i][1]
-			continue
-		}
-		headers[fmt.Sprintf("x-partner-header-%d", i)] = strings.Repeat("v", 24)
-	}
-	http := &authv3.AttributeContext_HttpRequest{
-		Id: "12345678901234567890", Method: "GET", Path: "/v1/contacts?limit=10", Host: "api.example.org",
-		Scheme: "https", Protocol: "HTTP/1.1", Size: -1,
-	}
-	if k.raw {
-		http.HeaderMap = &corev3.HeaderMap{}
-		for name, value := range headers {
-			http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
-		}
-	} else {
-		http.Headers = headers
-	}
-	return proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Source: peer("203.0.113.7", 51234), Destination: peer("10.0.0.5", 8443),
-		Request: &authv3.AttributeContext_Request{Time: timestamppb.New(time.Unix(1_790_000_000, 123_456_000)), Http: http},
-		// Envoy sends these two always, empty as they mostly are.
-		MetadataContext: &corev3.Metadata{}, RouteMetadataContext: &corev3.Metadata{},
-	}})
-}
-
-func peer(host string, port uint32) *authv3.AttributeContext_Peer {
-	return &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
-	}}}}
-}
+// authRequest is what nginx sends by the recipe.
+const authRequest = "GET /auth HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer %s" +
+	"\r\nX-Request-Id: 0b0d4b269b6c4b0f8f3f5f1f6e3f2b1a\r\nX-Original-Method: GET\r\nX-Original-URI: /v1/contacts?limit=10\r\n\r\n"
 
 // AuthRequests makes the requests that nginx sends for tokens by the recipe.
 func AuthRequests(tokens []string) [][]byte {
 	requests := make([][]byte, len(tokens))
 	for i, token := range tokens {
-		requests[i] = []byte("GET /auth HTTP/1.1\r\nHost: api.example.org\r\nAuthorization: Bearer " + token +
-			"\r\nX-Request-Id: 0b0d4b269b6c4b0f8f3f5f1f6e3f2b1a\r\nX-Original-Method: GET\r\nX-Original-URI: /v1/contacts?limit=10\r\n\r\n")
+		requests[i] = fmt.Appendf(nil, authRequest, token)
 	}
 	return requests
+}
+
+// NumberedAuthRequests are the same, with the tokens that checks have.
+func NumberedAuthRequests() (*Numbered, error) {
+	return numbered([]byte(fmt.Sprintf(authRequest, captured.Token)), captured.Token)
+}
+
+// Refused is a token as long as r's that the endpoint does not know.
+func (r *Numbered) Refused() string {
+	return strings.Repeat("x", len(r.token)) + r.Token(0)[len(r.token):]
 }
