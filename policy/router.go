@@ -320,8 +320,13 @@ func (n *node) find(rest string, more bool, method string) *choice {
 	return n.below.of(method)
 }
 
-// Needs says which facts the routes read.
+// Needs says which facts are read: those that routes need, and those of
+// [Router.Read].
 func (r *Router) Needs() Needs { return r.needs }
+
+// Read has Choose check facts that others read, as if a route needed them. It is
+// called before the first Choose.
+func (r *Router) Read(n Needs) { r.needs = r.needs.Or(n) }
 
 // Names returns the names of the policies, by their indexes. It is not to be changed.
 func (r *Router) Names() []string { return r.names }
@@ -331,9 +336,6 @@ func (r *Router) Names() []string { return r.names }
 // and the request is to be refused. A policy that the edge names comes before all
 // routes. It allocates nothing, but for hosts and paths of unusual form.
 func (r *Router) Choose(f *Facts) (int, error) {
-	if !r.needs.Method && !r.needs.Host && !r.needs.Path {
-		return r.named(f)
-	}
 	c, err := r.choose(f)
 	switch {
 	case err != nil:

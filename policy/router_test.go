@@ -175,7 +175,8 @@ func TestTheMostSpecificRouteIsTaken(t *testing.T) {
 			policy.Facts{Method: "HEAD", Path: "/a"},
 			policy.DefaultName,
 		},
-		"no route": {[]policy.Route{on(exact("/a"))}, get("/b"), policy.DefaultName},
+		"a route that leaves all open": {[]policy.Route{{Policy: "it"}}, get("/.."), "it"},
+		"no route":                     {[]policy.Route{on(exact("/a"))}, get("/b"), policy.DefaultName},
 		"a route to the default policy": {
 			[]policy.Route{on(prefix("/")), {Path: exact("/a"), Policy: policy.DefaultName}}, get("/b"), "/",
 		},
@@ -291,6 +292,10 @@ func TestWhatNoRouteReadsIsNotChecked(t *testing.T) {
 	path := newRouter(t, on(exact("/a")))
 	if want := (policy.Needs{Path: true, Policy: true}); path.Needs() != want {
 		t.Errorf("a route by path needs %+v", path.Needs())
+	}
+	path.Read(policy.Needs{Host: true})
+	if _, err := path.Choose(&policy.Facts{Path: "/a", Host: "@"}); !errors.Is(err, policy.ErrHost) {
+		t.Errorf("a host that others read is not checked: %v", err)
 	}
 	method := newRouter(t, policy.Route{Methods: []string{"GET"}, Policy: "it"})
 	if want := (policy.Needs{Method: true, Policy: true}); method.Needs() != want {
