@@ -110,7 +110,7 @@ func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 		if e.due(now) {
 			c.refresh(t)
 		}
-		return c.verdict(&e, FromCache), nil
+		return c.verdict(&e, now, FromCache), nil
 	}
 	return c.ask(ctx, t)
 }
@@ -124,13 +124,14 @@ func (c *Cache) find(d *bearer.Digest, now instant) (entry, bool) {
 	return e, ok && e.inForce(now)
 }
 
-func (c *Cache) verdict(e *entry, source Source) Verdict {
+func (c *Cache) verdict(e *entry, now instant, source Source) Verdict {
 	learnt := c.clock.time(e.learnt)
 	life := e.life
 	if source == FromStale {
 		life = e.limit
 	}
-	return Verdict{Valid: e.valid, Source: source, Learnt: learnt, Until: learnt.Add(life.duration()), Claims: e.claims}
+	until := learnt.Add(life.duration() - e.learnt.lag(now))
+	return Verdict{Valid: e.valid, Source: source, Learnt: learnt, Until: until, Claims: e.claims}
 }
 
 func (c *Cache) denied(d *denial) Verdict {
@@ -166,7 +167,7 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 			return Verdict{}, err
 		}
 		if f == nil {
-			return c.verdict(&e, FromCache), nil
+			return c.verdict(&e, c.clock.now(), FromCache), nil
 		}
 		select {
 		case <-f.landed: // also if ctx has ended
@@ -190,11 +191,11 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 			// What was learnt for this request counts even if it is good for a moment
 			// only, unless the token has ended meanwhile.
 			if expires.IsZero() || time.Now().Before(expires) {
-				return c.verdict(&f.entry, FromEndpoint), nil
+				return c.verdict(&f.entry, now, FromEndpoint), nil
 			}
 			continue
 		case f.entry.inForce(now):
-			return c.verdict(&f.entry, FromCache), nil
+			return c.verdict(&f.entry, now, FromCache), nil
 		}
 		c.flights.leave(f) // it lingered until its end
 	}
@@ -207,9 +208,9 @@ func (c *Cache) stale(d *bearer.Digest, now instant, err error) (Verdict, error)
 	e, ok := c.good.find(d)
 	switch {
 	case ok && e.inForce(now): // a later flight was faster
-		return c.verdict(&e, FromCache), nil
+		return c.verdict(&e, now, FromCache), nil
 	case ok && nobody && e.usable(now):
-		return c.verdict(&e, FromStale), nil
+		return c.verdict(&e, now, FromStale), nil
 	default:
 		return Verdict{}, err
 	}

@@ -29,6 +29,12 @@ func (i instant) since(now instant) time.Duration {
 	return time.Duration(max(now.mono-i.mono, now.wall-i.wall))
 }
 
+// lag returns how far the monotonic clock has fallen behind the wall clock since
+// i; 0 if it has not.
+func (i instant) lag(now instant) time.Duration {
+	return i.since(now) - time.Duration(now.mono-i.mono)
+}
+
 // span is a length of time in milliseconds, small enough to be held for each of
 // a million tokens. It is never longer than what it is made of.
 type span uint32

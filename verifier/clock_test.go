@@ -32,6 +32,11 @@ func TestClocks(t *testing.T) {
 			if got := e.inForce(now); got != (c.want <= 3*time.Minute) {
 				t.Errorf("a life of 3 minutes and a bit is in force: %v", got)
 			}
+			// Who is given the verdict sees one clock, and on that it ends as early.
+			cache := &Cache{clock: newClock()}
+			if got := cache.verdict(&e, now, FromCache).Until.Sub(cache.clock.time(now)); got != e.life.duration()-c.want {
+				t.Errorf("the verdict ends in %v, want %v", got, e.life.duration()-c.want)
+			}
 		})
 	}
 }
