@@ -35,6 +35,10 @@ const (
 	slowToken  = "slow-token"  // good, after slowness
 	heldToken  = "held-token"  // good, as soon as the test lets go
 	stuckToken = "stuck-token" // no answer until the request is given up
+	// Good, with a verdict that ends as soon.
+	livingToken = "living-token" // in 100 s
+	dyingToken  = "dying-token"  // in 1.9 s
+	deadToken   = "dead-token"   // in 0.9 s
 )
 
 // slowness is how long slowToken takes: longer than any limit of the face's own.
@@ -67,6 +71,9 @@ func (o *oracle) Verify(ctx context.Context, t bearer.Token) (verifier.Verdict, 
 		return verifier.Verdict{}, &verifier.NoAnswer{Verifier: "crm", Problem: "too many wait", Overloaded: true}
 	case panicToken:
 		panic(http.ErrAbortHandler) // net/http itself would hang up without an answer
+	case livingToken, dyingToken, deadToken:
+		left := map[string]time.Duration{livingToken: 100 * time.Second, dyingToken: 1900 * time.Millisecond, deadToken: 900 * time.Millisecond}
+		return verifier.Verdict{Valid: true, Until: time.Now().Add(left[t.Reveal()])}, nil
 	case slowToken:
 		return wait(ctx, time.After(slowness))
 	case heldToken:
@@ -92,13 +99,17 @@ func wait[T any](ctx context.Context, c <-chan T) (verifier.Verdict, error) {
 	}
 }
 
-func newGate(t testing.TB, v verifier.Verifier) *gate.Gate {
+func newGate(t testing.TB, v verifier.Verifier, change ...func(*gate.Options)) *gate.Gate {
 	t.Helper()
 	parser, err := bearer.NewParser(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := gate.New(gate.Options{Listener: "auth_request", Parser: parser, Verifier: v, Realm: "api"})
+	options := gate.Options{Listener: "auth_request", Parser: parser, Verifier: v, Realm: "api"}
+	for _, set := range change {
+		set(&options)
+	}
+	g, err := gate.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,13 +125,13 @@ type face struct {
 }
 
 // start serves on a listener until the test ends.
-func start(t testing.TB, l net.Listener, o authrequest.Options) *face {
+func start(t testing.TB, l net.Listener, o authrequest.Options, change ...func(*gate.Options)) *face {
 	t.Helper()
 	if o.Wait == 0 {
 		o.Wait = patience
 	}
 	known := newOracle()
-	f := &face{authrequest.NewServer(newGate(t, known), o), known, l}
+	f := &face{authrequest.NewServer(newGate(t, known, change...), o), known, l}
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(l) }()
 	t.Cleanup(func() {
@@ -136,13 +147,13 @@ func start(t testing.TB, l net.Listener, o authrequest.Options) *face {
 	return f
 }
 
-func startTCP(t testing.TB, o authrequest.Options) *face {
+func startTCP(t testing.TB, o authrequest.Options, change ...func(*gate.Options)) *face {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, l, o)
+	return start(t, l, o, change...)
 }
 
 // wire is a connection on which a test speaks HTTP by hand.

@@ -96,12 +96,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 type handler struct {
 	gate   *gate.Gate
 	remove []string // the header that Envoy is to take off an allowed request
+	keep   keeping
+	// identity holds, ready, the values of the lines that tell the API who is calling,
+	// as long as they are the same for all tokens.
+	identity [][]string
 }
 
 func newHandler(g *gate.Gate, keepToken bool) *handler {
-	h := &handler{gate: g}
+	h := &handler{gate: g, keep: newKeeping(g)}
 	if !keepToken {
 		h.remove = []string{"authorization"}
+	}
+	for reason, reply := range g.Replies() {
+		if reason.Outcome() == gate.Allow {
+			for _, line := range reply.Identity {
+				h.identity = append(h.identity, []string{line.Value})
+			}
+		}
 	}
 	return h
 }
@@ -136,6 +147,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header["X-Envoy-Auth-Headers-To-Remove"] = h.remove
 		header[gate.ReasonHeader] = validReason
 		header["Content-Length"] = zeroLength
+		h.keep.tell(header, d.Keep)
+		for i, line := range reply.Identity {
+			if i < len(h.identity) {
+				header[line.Name] = h.identity[i]
+			} else {
+				header[line.Name] = []string{line.Value}
+			}
+		}
 		w.WriteHeader(http.StatusOK)
 		return
 	}

@@ -63,8 +63,16 @@ func (t Token) Fingerprint() string {
 	if t.data == nil {
 		return "none"
 	}
+	return string(t.AppendFingerprint(nil))
+}
+
+// AppendFingerprint appends the fingerprint to b.
+func (t *Token) AppendFingerprint(b []byte) []byte {
+	if t.data == nil {
+		return append(b, "none"...)
+	}
 	// The tail, so that no part of what the cache uses as its key is shown.
-	return hex.EncodeToString(t.digest[len(t.digest)-6:])
+	return hex.AppendEncode(b, t.digest[len(t.digest)-6:])
 }
 
 // String returns the fingerprint.

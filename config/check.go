@@ -15,6 +15,7 @@ import (
 
 	"buf.build/go/protovalidate"
 
+	"github.com/bearergate/bearergate/gate"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
@@ -63,6 +64,34 @@ func check(config *configv1.Config, file string) []finding {
 				path: path + ".breaker.of_last", text: "is less than breaker.failures, so the breaker would never open; write at least as many",
 				unless: []string{path + ".breaker.of_last", path + ".breaker.failures"},
 			})
+		}
+	}
+	return append(found, checkPolicy("default_policy", config.GetDefaultPolicy(), config.GetCache())...)
+}
+
+// checkPolicy sees that a policy's answers can be kept and its headers sent.
+func checkPolicy(path string, policy *configv1.Policy, cache *configv1.Cache) []finding {
+	var found []finding
+	if longest := cache.GetValidTtl().AsDuration(); policy.GetEdgeCache().AsDuration() > longest {
+		found = append(found, finding{
+			path: path + ".edge_cache", text: "is longer than cache.valid_ttl, and no edge may use an answer longer than the gateway itself; write at most " + longest.String(),
+			unless: []string{path + ".edge_cache", "cache.valid_ttl"},
+		})
+	}
+	seen := map[string]string{}
+	for i, header := range policy.GetIdentity() {
+		at := item(path+".identity", i)
+		if err := gate.CheckIdentityName(header.GetName()); err != nil {
+			found = append(found, finding{path: at + ".name", text: err.Error()})
+		} else if first, ok := seen[strings.ToLower(header.GetName())]; ok {
+			found = append(found, finding{path: at + ".name", text: "is also the name of " + first + ", and letter case makes no difference; write another name, or keep one of them"})
+		} else {
+			seen[strings.ToLower(header.GetName())] = at
+		}
+		if header.GetConstant() != "" {
+			if err := gate.CheckIdentityConstant(header.GetConstant()); err != nil {
+				found = append(found, finding{path: at + ".constant", text: err.Error()})
+			}
 		}
 	}
 	return found

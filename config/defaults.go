@@ -65,6 +65,7 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	config.DefaultPolicy = orNew(config.GetDefaultPolicy())
 	f.text(&config.DefaultPolicy.Realm, "default_policy.realm", "api")
 	f.text(&config.DefaultPolicy.ForwardToken, "default_policy.forward_token", "strip")
+	f.duration(&config.DefaultPolicy.EdgeCache, 0)
 
 	config.Log = orNew(config.GetLog())
 	f.text(&config.Log.Level, "log.level", "info")

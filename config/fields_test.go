@@ -349,6 +349,43 @@ func TestDefaultPolicyReachesBothFaces(t *testing.T) {
 	}
 }
 
+func TestEdgeCacheReachesBothFaces(t *testing.T) {
+	e := local(t)
+	for policy, keeps := range map[string]bool{"": false, "default_policy: {edge_cache: 7s}\n": true} {
+		t.Run(policy, func(t *testing.T) {
+			g := run(t, everywhere+asking(e.URL())+policy)
+			token := issue(t, e)
+			control := g.ask(t, token).header.Get("Cache-Control")
+			checked, err := g.envoy(t).Check(t.Context(), checkRequest("authorization", "Bearer "+token))
+			if err != nil {
+				t.Fatal(err)
+			}
+			seconds := checked.GetDynamicMetadata().GetFields()["edge_cache"].GetStructValue().GetFields()["seconds"].GetNumberValue()
+			if keeps && (control != "max-age=7" || seconds != 7) || !keeps && (control != "" || seconds != 0) {
+				t.Errorf("auth_request says %q, ext_authz %v", control, seconds)
+			}
+		})
+	}
+}
+
+func TestIdentityReachesBothFaces(t *testing.T) {
+	e := local(t)
+	g := run(t, everywhere+asking(e.URL())+"default_policy: {identity: [{name: X-Partner, constant: crm}, {name: x-token, fingerprint: true}]}\n")
+	token := issue(t, e)
+	got := g.ask(t, token).header
+	checked, err := g.envoy(t).Check(t.Context(), checkRequest("authorization", "Bearer "+token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := map[string]string{}
+	for _, h := range checked.GetOkResponse().GetHeaders() {
+		lines[h.GetHeader().GetKey()] = h.GetHeader().GetValue()
+	}
+	if got.Get("X-Partner") != "crm" || len(got.Get("X-Token")) != 12 || lines["X-Partner"] != "crm" || lines["X-Token"] != got.Get("X-Token") {
+		t.Errorf("auth_request says %v, ext_authz %v", got, lines)
+	}
+}
+
 func challengeOf(r *authv3.CheckResponse) string {
 	for _, h := range r.GetDeniedResponse().GetHeaders() {
 		if strings.EqualFold(h.GetHeader().GetKey(), "WWW-Authenticate") {

@@ -93,13 +93,15 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	}
 	newGate := func(listener string) (*gate.Gate, error) {
 		return gate.New(gate.Options{
-			Listener: listener,
-			Parser:   parser,
-			Verifier: g.cache,
-			Realm:    c.GetDefaultPolicy().GetRealm(),
-			Decided:  metrics.Decisions(listener),
-			Panicked: panicked,
-			Logger:   logger,
+			Listener:  listener,
+			Parser:    parser,
+			Verifier:  g.cache,
+			Realm:     c.GetDefaultPolicy().GetRealm(),
+			EdgeCache: c.GetDefaultPolicy().GetEdgeCache().AsDuration(),
+			Identity:  identityHeaders(c.GetDefaultPolicy()),
+			Decided:   metrics.Decisions(listener),
+			Panicked:  panicked,
+			Logger:    logger,
 		})
 	}
 	keepToken := c.GetDefaultPolicy().GetForwardToken() == "keep"
@@ -144,6 +146,14 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 			slog.String("listener", d.name), slog.String("address", d.address()))
 	}
 	return g, nil
+}
+
+func identityHeaders(p *configv1.Policy) []gate.IdentityHeader {
+	var headers []gate.IdentityHeader
+	for _, h := range p.GetIdentity() {
+		headers = append(headers, gate.IdentityHeader{Name: h.GetName(), Constant: h.GetConstant(), Fingerprint: h.GetFingerprint()})
+	}
+	return headers
 }
 
 // buildVerifier stacks the stages that answer whether a token is good. This is

@@ -140,7 +140,7 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 			StaleIfError:  durationpb.New(0),
 		},
 		Credential:      &configv1.Credential{MaxTokenBytes: 8192},
-		DefaultPolicy:   &configv1.Policy{Realm: "api", ForwardToken: "strip"},
+		DefaultPolicy:   &configv1.Policy{Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0)},
 		Log:             &configv1.Log{Level: "info", Format: "auto"},
 		ShutdownTimeout: durationpb.New(10 * time.Second),
 	}
@@ -175,8 +175,11 @@ func everyField() *configv1.Config {
 			RefreshBefore: durationpb.New(20 * time.Second),
 			StaleIfError:  durationpb.New(100 * time.Second),
 		},
-		Credential:      &configv1.Credential{MaxTokenBytes: 4096},
-		DefaultPolicy:   &configv1.Policy{Realm: "crm-now API (test)", ForwardToken: "keep"},
+		Credential: &configv1.Credential{MaxTokenBytes: 4096},
+		DefaultPolicy: &configv1.Policy{
+			Realm: "crm-now API (test)", ForwardToken: "keep", EdgeCache: durationpb.New(15 * time.Second),
+			Identity: []*configv1.IdentityHeader{{Name: "X-Partner", Constant: "crm-now"}, {Name: "X-Bearergate-Fingerprint", Fingerprint: true}},
+		},
 		Log:             &configv1.Log{Level: "debug", Format: "json"},
 		ShutdownTimeout: durationpb.New(time.Minute),
 	}
@@ -197,7 +200,7 @@ func TestEveryValueMayComeFromTheEnvironment(t *testing.T) {
 		"RUN_DIR": "/run/bearergate", "SOCKET": "ext_authz", "STREAMS": "250", "BYTES": "131072", "HOST": "::1", "PORT": "0",
 		"ADMIN_PORT": "9190", "NAME": "crm-2_test", "URL": "http://crm.internal:8080/v1/getOauthToken.php?tenant=7", "YES": "true",
 		"ENCODING": "form", "EMPTY": "", "TIMEOUT": "1.5s", "TOKENS": "5000", "MINUTES": "2", "SECONDS": "30", "UNIT": "ms",
-		"TOKEN_BYTES": "4096", "REALM": "crm-now API (test)", "FORWARD": "keep", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
+		"TOKEN_BYTES": "4096", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
 	} {
 		t.Setenv(name, value)
 	}

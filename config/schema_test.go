@@ -32,7 +32,7 @@ verifiers:
     verifytoken: {url: "https://api.example.com/verify"}
 cache: {}
 credential: {}
-default_policy: {}
+default_policy: {identity: [{name: X-Partner, constant: crm}]}
 log: {}
 `
 
@@ -270,6 +270,8 @@ func problemAt(t *testing.T, path, value string) (config.Problem, bool) {
 		token = 65536
 	}
 	file["credential"] = map[string]any{"max_token_bytes": token}
+	// The same for a time that must not be longer than another one.
+	file["cache"] = map[string]any{"valid_ttl": "300s"}
 	// The same for numbers that must be less than another one.
 	if verifier, ok := file["verifiers"].([]any)[0].(map[string]any); ok {
 		verifier["calls"] = map[string]any{"max": 10000}

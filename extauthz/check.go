@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"context"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -27,12 +28,12 @@ func (a *authorization) Check(ctx context.Context, check *authv3.CheckRequest) (
 	defer func() {
 		if value := recover(); value != nil {
 			d := a.gate.Recovered(value)
-			r, err = a.replies.of(&d, a.gate.Reply(&d)).response, nil
+			r, err = a.replies.message(&d, a.gate.Reply(&d)), nil
 		}
 	}()
 	http := check.GetAttributes().GetRequest().GetHttp()
 	d := a.gate.Decide(ctx, gate.Request{Authorization: credentials(http), Target: http.GetPath()})
-	return a.replies.of(&d, a.gate.Reply(&d)).response, nil
+	return a.replies.message(&d, a.gate.Reply(&d)), nil
 }
 
 // credentials returns all values of the Authorization header. Envoy puts the
@@ -64,31 +65,32 @@ func newAnswer(r *authv3.CheckResponse) *answer { return &answer{r, encode(r)} }
 
 // replies are the gate's replies in Envoy's form, made ahead.
 type replies struct {
-	allowed [verifier.Sources]*answer
+	// remove is the header that Envoy takes off an allowed request, or "".
+	remove string
+	// dependsOn is what the gate's decisions depend on, for an Envoy that keeps them.
+	dependsOn []string
+	// identity are the lines that are the same for all allowed requests.
+	identity []gate.Header
+	// allowed holds, by source and by the seconds that an edge may keep it, an allow
+	// without what is different for each token.
+	allowed [verifier.Sources][]*encoded
 	refused map[*gate.Reply]*answer
 }
 
 // newReplies makes the replies ahead. Envoy takes the header named by remove off
 // an allowed request; "" leaves all.
 func newReplies(g *gate.Gate, remove string) replies {
-	rs := replies{refused: map[*gate.Reply]*answer{}}
-	for source := range verifier.Source(verifier.Sources) {
-		ok := &authv3.OkHttpResponse{}
-		if remove != "" {
-			ok.HeadersToRemove = []string{remove}
-		}
-		rs.allowed[source] = newAnswer(&authv3.CheckResponse{
-			// Envoy allows a reply without a status too. Ours always have one.
-			Status:       &status.Status{Code: int32(codes.OK)},
-			HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok},
-			DynamicMetadata: metadata(map[string]string{
-				"reason": gate.Valid.String(), "source": source.String(),
-			}),
-		})
-	}
+	rs := replies{remove: remove, dependsOn: g.DependsOn(), refused: map[*gate.Reply]*answer{}}
 	for reason, reply := range g.Replies() {
-		if reply.Status != okStatus {
+		if reply.Status == okStatus {
+			rs.identity = reply.Identity
+		} else {
 			rs.refused[reply] = refusal(reason, reply)
+		}
+	}
+	for source := range verifier.Source(verifier.Sources) {
+		for keep := time.Duration(0); keep <= g.EdgeCache(); keep += time.Second {
+			rs.allowed[source] = append(rs.allowed[source], encode(rs.allow(source, keep, rs.identity)))
 		}
 	}
 	return rs
@@ -96,15 +98,104 @@ func newReplies(g *gate.Gate, remove string) replies {
 
 const okStatus = int(typev3.StatusCode_OK)
 
-func (rs *replies) of(d *gate.Decision, reply *gate.Reply) *answer {
-	// Both must say it, so that no mistake in either lets a request through.
-	if d.Outcome() == gate.Allow && reply.Status == okStatus {
-		return rs.allowed[d.Source]
+// allows reports whether a reply lets the request through. Both must say it, so
+// that no mistake in either does.
+func allows(d *gate.Decision, reply *gate.Reply) bool {
+	return d.Outcome() == gate.Allow && reply.Status == okStatus
+}
+
+// message returns the reply as a message.
+func (rs *replies) message(d *gate.Decision, reply *gate.Reply) *authv3.CheckResponse {
+	if allows(d, reply) {
+		_ = rs.allowed[d.Source] // a source that nobody knows is a panic, and so no allow
+		return rs.allow(d.Source, d.Keep, reply.Identity)
 	}
+	return rs.refusal(d, reply).response
+}
+
+// wire returns the reply as it goes over the wire.
+func (rs *replies) wire(d *gate.Decision, reply *gate.Reply) *encoded {
+	if !allows(d, reply) {
+		return rs.refusal(d, reply).encoded
+	}
+	ready := rs.allowed[d.Source][d.Keep/time.Second]
+	if len(reply.Identity) == len(rs.identity) {
+		return ready // the gate makes either all or none of the lines for each token
+	}
+	return ready.with(reply.Identity, d.Keep)
+}
+
+func (rs *replies) refusal(d *gate.Decision, reply *gate.Reply) *answer {
 	if made, ok := rs.refused[reply]; ok {
 		return made
 	}
 	return refusal(d.Reason, reply)
+}
+
+// allow makes an OK response. What an Envoy that keeps answers has to know stands
+// in the metadata: for how many seconds, for which requests, and what it has to do
+// to a request that it lets through itself.
+func (rs *replies) allow(source verifier.Source, keep time.Duration, identity []gate.Header) *authv3.CheckResponse {
+	ok := &authv3.OkHttpResponse{Headers: overwrite(identity)}
+	if rs.remove != "" {
+		ok.HeadersToRemove = []string{rs.remove}
+	}
+	about := metadata(map[string]string{"reason": gate.Valid.String(), "source": source.String()})
+	if keep > 0 {
+		about.Fields[keepKey] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+			"seconds":           structpb.NewNumberValue(keep.Seconds()),
+			"depends_on":        listOf(rs.dependsOn),
+			"headers_to_remove": listOf(ok.GetHeadersToRemove()),
+		}})
+		if len(identity) > 0 {
+			about.Fields[identityKey] = structpb.NewStructValue(identityMetadata(identity))
+		}
+	}
+	return &authv3.CheckResponse{
+		// Envoy allows a reply without a status too. Ours always have one.
+		Status:          &status.Status{Code: int32(codes.OK)},
+		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
+		DynamicMetadata: about,
+	}
+}
+
+// Fields of the dynamic metadata for an Envoy that keeps answers.
+const (
+	keepKey     = "edge_cache"
+	identityKey = "identity"
+)
+
+func identityMetadata(identity []gate.Header) *structpb.Struct {
+	values := map[string]string{}
+	for _, h := range identity {
+		values[h.Name] = h.Value
+	}
+	return metadata(values)
+}
+
+func listOf(values []string) *structpb.Value {
+	list := &structpb.ListValue{}
+	for _, value := range values {
+		list.Values = append(list.Values, structpb.NewStringValue(value))
+	}
+	return structpb.NewListValue(list)
+}
+
+const overwriteAction = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+
+// overwrite makes header lines that take the place of others of the same name.
+func overwrite(lines []gate.Header) []*corev3.HeaderValueOption {
+	if len(lines) == 0 {
+		return nil
+	}
+	headers := make([]*corev3.HeaderValueOption, len(lines))
+	for i, h := range lines {
+		headers[i] = &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: h.Name, Value: h.Value},
+			AppendAction: overwriteAction,
+		}
+	}
+	return headers
 }
 
 // refusal makes a denied response, which carries the reply to the client as it
@@ -114,18 +205,11 @@ func refusal(reason gate.Reason, reply *gate.Reply) *answer {
 	if reason.Outcome() == gate.Unauthorized {
 		code = codes.Unauthenticated
 	}
-	headers := make([]*corev3.HeaderValueOption, len(reply.Header))
-	for i, h := range reply.Header {
-		headers[i] = &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: h.Name, Value: h.Value},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		}
-	}
 	return newAnswer(&authv3.CheckResponse{
 		Status: &status.Status{Code: int32(code), Message: reason.String()},
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(reply.Status)}, //nolint:gosec // 401 or 503
-			Headers: headers,
+			Headers: overwrite(reply.Header),
 			Body:    string(reply.Body),
 		}},
 		DynamicMetadata: metadata(map[string]string{"reason": reason.String()}),

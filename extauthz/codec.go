@@ -93,7 +93,7 @@ func (a *authorization) answer(ctx context.Context, q *question) (r *encoded) {
 	defer func() {
 		if value := recover(); value != nil {
 			d := a.gate.Recovered(value)
-			r = a.replies.of(&d, a.gate.Reply(&d)).encoded
+			r = a.replies.wire(&d, a.gate.Reply(&d))
 		}
 	}()
 	d := gate.Decision{} // unavailable, as long as nobody has said otherwise
@@ -102,7 +102,7 @@ func (a *authorization) answer(ctx context.Context, q *question) (r *encoded) {
 	} else {
 		d = a.gate.Unreadable(q.err)
 	}
-	return a.replies.of(&d, a.gate.Reply(&d)).encoded
+	return a.replies.wire(&d, a.gate.Reply(&d))
 }
 
 // serviceDesc is the generated description of the service with our handler.

@@ -32,6 +32,11 @@ type Options struct {
 	// Realm stands in the challenge: 1 to 128 printable ASCII characters without
 	// quotes and backslashes.
 	Realm string
+	// EdgeCache is how long an edge that keeps answers may use an allow: 0 for not at
+	// all, or 1s to verifier.MaxLife.
+	EdgeCache time.Duration
+	// Identity are the headers that tell the API who is calling, at most MaxIdentity.
+	Identity []IdentityHeader
 	// Decided, if set, is told of each decision. It is called concurrently, on the
 	// way of each request, and must be quick.
 	Decided func(Reason, verifier.Source)
@@ -48,6 +53,7 @@ type Gate struct {
 	decided  func(Reason, verifier.Source)
 	panicked func(*verifier.Panic)
 	replies  *replies
+	keeping  keeping
 	log      *refusalLog
 }
 
@@ -56,12 +62,20 @@ func New(o Options) (*Gate, error) {
 	if o.Parser == nil || o.Verifier == nil {
 		return nil, errors.New("gate: a parser and a verifier are needed")
 	}
-	rs, err := newReplies(o.Realm)
+	id, err := newIdentity(o.Identity)
+	if err != nil {
+		return nil, err
+	}
+	rs, err := newReplies(o.Realm, id)
+	if err != nil {
+		return nil, err
+	}
+	k, err := newKeeping(o.EdgeCache)
 	if err != nil {
 		return nil, err
 	}
 	g := &Gate{
-		parser: o.Parser, verifier: o.Verifier, replies: rs,
+		parser: o.Parser, verifier: o.Verifier, replies: rs, keeping: k,
 		decided: o.Decided, panicked: o.Panicked,
 		log: newRefusalLog(o.Logger, o.Listener),
 	}
@@ -93,11 +107,17 @@ type Decision struct {
 	Source verifier.Source
 	// Until is when the verdict ends, if Reason follows from one.
 	Until time.Time
+	// Keep is how long an edge that keeps answers may use this one, in whole seconds
+	// from when it asked; 0 means not at all. It is 0 unless the request is allowed,
+	// and never longer than the verdict lives.
+	Keep time.Duration
 	// RetryAfter is how long the verifier asked to be left alone, or 0.
 	RetryAfter time.Duration
 
 	// fault is what is wrong with the credential: one of bearer.Faults.
 	fault error
+	// fingerprint is the token's, if an identity header shows it.
+	fingerprint [fingerprintSize]byte
 }
 
 // Outcome returns what becomes of the request.
@@ -129,9 +149,12 @@ func (g *Gate) decide(ctx context.Context, r *Request) Decision {
 	case !v.Valid:
 		g.log.refused(InvalidToken, t, nil)
 		return Decision{Reason: InvalidToken, Source: v.Source, Until: v.Until}
-	default:
-		return Decision{Reason: Valid, Source: v.Source, Until: v.Until}
 	}
+	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: g.keeping.of(&v)}
+	if g.replies.identity.personal {
+		t.AppendFingerprint(d.fingerprint[:0])
+	}
+	return d
 }
 
 // unread decides about a request whose credential could not be read.
@@ -202,8 +225,8 @@ func (g *Gate) Unreadable(err error) Decision {
 func (g *Gate) Reply(d *Decision) *Reply { return g.replies.of(d) }
 
 // Replies yields each reply that is made ahead, with its reason, so that a face
-// can put them into its own form once. Only a 503 that names a time of its own
-// is made when it is needed.
+// can put them into its own form once. Only two are made when they are needed: a
+// 503 that names a time of its own, and an allow that tells of the token.
 func (g *Gate) Replies() iter.Seq2[Reason, *Reply] { return g.replies.all() }
 
 // hasAccessToken reports whether the query of a target has the parameter

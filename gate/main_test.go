@@ -59,14 +59,14 @@ type bench struct {
 	panics  []*verifier.Panic
 }
 
-func newGate(t testing.TB, v verifier.Verifier) *bench {
+func newGate(t testing.TB, v verifier.Verifier, change ...func(*gate.Options)) *bench {
 	t.Helper()
 	b := &bench{}
 	parser, err := bearer.NewParser(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Gate, err = gate.New(gate.Options{
+	o := gate.Options{
 		Listener: "test", Parser: parser, Verifier: v, Realm: "api",
 		Decided: func(r gate.Reason, s verifier.Source) {
 			b.mu.Lock()
@@ -79,7 +79,11 @@ func newGate(t testing.TB, v verifier.Verifier) *bench {
 			b.panics = append(b.panics, p)
 		},
 		Logger: slog.New(slog.NewJSONHandler(&b.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}
+	for _, set := range change {
+		set(&o)
+	}
+	b.Gate, err = gate.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

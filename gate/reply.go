@@ -23,6 +23,9 @@ type Reply struct {
 	Header []Header
 	// Body is the JSON body of a refusal; an allowed request has none.
 	Body []byte
+	// Identity lines tell the API who is calling, and take the place of what the
+	// client says under these names. A refusal has none.
+	Identity []Header
 }
 
 // Header is one header line.
@@ -30,6 +33,10 @@ type Header struct{ Name, Value string }
 
 // ReasonHeader names the reason of a refusal to whoever got it.
 const ReasonHeader = "X-Bearergate-Reason"
+
+// DependsOnHeader tells an edge that keeps answers on what they depend: names of
+// facts, joined with a comma and a space.
+const DependsOnHeader = "X-Bearergate-Depends-On"
 
 const (
 	// What callers of crm-now's APIs are told, word for word.
@@ -44,20 +51,22 @@ const (
 	maxRetryAfter = 5 * time.Minute
 )
 
-// replies are made ahead for all fates but a 503 with a time of its own.
+// replies are made ahead for all fates but a 503 with a time of its own and an
+// allow that is not the same for all tokens.
 type replies struct {
-	realm string
+	realm    string
+	identity identity
 	// plain are those that follow from the reason alone.
 	plain [Reasons]*Reply
 	// faults are those that say what is wrong with the credential.
 	faults map[error]*Reply
 }
 
-func newReplies(realm string) (*replies, error) {
+func newReplies(realm string, id identity) (*replies, error) {
 	if realm == "" || len(realm) > 128 || strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
 		return nil, fmt.Errorf("realm %q: want 1 to 128 printable ASCII characters without quotes and backslashes", realm)
 	}
-	rs := &replies{realm: realm, faults: map[error]*Reply{}}
+	rs := &replies{realm: realm, identity: id, faults: map[error]*Reply{}}
 	for reason := range Reason(Reasons) {
 		rs.plain[reason] = rs.build(reason, facts[reason].describe, minRetryAfter)
 	}
@@ -76,6 +85,8 @@ func (rs *replies) of(d *Decision) *Reply {
 		return rs.faults[d.fault]
 	case d.RetryAfter > minRetryAfter:
 		return rs.build(d.Reason, facts[d.Reason].describe, d.RetryAfter)
+	case rs.identity.personal && d.Outcome() == Allow:
+		return rs.identity.allow(d)
 	default:
 		return rs.plain[d.Reason]
 	}
@@ -102,7 +113,10 @@ func (rs *replies) build(reason Reason, description string, retryAfter time.Dura
 	r := &Reply{}
 	switch reason.Outcome() {
 	case Allow:
-		return &Reply{Status: http.StatusOK}
+		if rs.identity.personal {
+			return &Reply{Status: http.StatusOK}
+		}
+		return rs.identity.allow(&Decision{})
 	case Unauthorized:
 		r.Status = http.StatusUnauthorized
 		r.Header = append(r.Header, Header{"WWW-Authenticate", rs.challenge(reason, description)})

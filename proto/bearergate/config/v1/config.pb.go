@@ -865,7 +865,16 @@ type Policy struct {
 	Realm string `protobuf:"bytes,1,opt,name=realm,proto3" json:"realm,omitempty"`
 	// Whether the API behind the edge sees the token: strip or keep.
 	// Default: strip.
-	ForwardToken  string `protobuf:"bytes,2,opt,name=forward_token,json=forwardToken,proto3" json:"forward_token,omitempty"`
+	ForwardToken string `protobuf:"bytes,2,opt,name=forward_token,json=forwardToken,proto3" json:"forward_token,omitempty"`
+	// How long an edge that keeps answers itself may go on using an allow, without asking: whole seconds, and never longer
+	// than the answer that it follows from. A token that is withdrawn or denied may pass that much longer. It needs a recipe
+	// that keeps answers; docs/edges.md says which there are, what they gain and what they cost. 0s means not at all;
+	// otherwise at least 1s, and at most cache.valid_ttl.
+	// Default: 0s. Range: 0s to 300s.
+	EdgeCache *durationpb.Duration `protobuf:"bytes,10,opt,name=edge_cache,json=edgeCache,proto3" json:"edge_cache,omitempty"`
+	// Headers that tell the API behind the edge who is calling. They take the place of what the client sends under these
+	// names. At most 8; over HTTP the edge's own configuration must name them too.
+	Identity      []*IdentityHeader `protobuf:"bytes,11,rep,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -914,6 +923,88 @@ func (x *Policy) GetForwardToken() string {
 	return ""
 }
 
+func (x *Policy) GetEdgeCache() *durationpb.Duration {
+	if x != nil {
+		return x.EdgeCache
+	}
+	return nil
+}
+
+func (x *Policy) GetIdentity() []*IdentityHeader {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+// IdentityHeader is a header that the API gets with each allowed request.
+type IdentityHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The header's name: 1 to 64 letters, digits and -, the first one a letter. It must mean nothing to HTTP, to the edge
+	// or to the gateway itself; a name such as X-Partner is good. Needed.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// It always holds this text: 1 to 256 printable ASCII characters, the first and the last no space.
+	// Without it, fingerprint must be true.
+	Constant string `protobuf:"bytes,2,opt,name=constant,proto3" json:"constant,omitempty"`
+	// It holds the token's fingerprint: twelve hexadecimal digits, by which the log of the gateway names the token. They tell
+	// tokens of one running gateway apart, and are others after a restart and at another gateway.
+	// Default: false.
+	Fingerprint   bool `protobuf:"varint,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityHeader) Reset() {
+	*x = IdentityHeader{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityHeader) ProtoMessage() {}
+
+func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
+func (*IdentityHeader) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IdentityHeader) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IdentityHeader) GetConstant() string {
+	if x != nil {
+		return x.Constant
+	}
+	return ""
+}
+
+func (x *IdentityHeader) GetFingerprint() bool {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return false
+}
+
 // Log is what the gateway writes to standard error.
 type Log struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -929,7 +1020,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1032,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1045,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Log) GetLevel() string {
@@ -1063,13 +1154,24 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"Credential\x12\xa5\x01\n" +
 	"\x0fmax_token_bytes\x18\x01 \x01(\rB}\xbaHz\xba\x01w\n" +
-	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xc5\x02\n" +
+	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xc8\x05\n" +
 	"\x06Policy\x12\xba\x01\n" +
 	"\x05realm\x18\x01 \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x9b\x01\n" +
 	"\n" +
 	"realm.form\x12dcannot be sent in a header; write 1 to 128 printable ASCII characters without quotes and backslashes\x1a'this.matches('^[ !#-\\\\[\\\\]-~]{1,128}$')R\x05realm\x12~\n" +
 	"\rforward_token\x18\x02 \x01(\tBY\xbaHV\xba\x01S\n" +
-	"\x13forward_token.known\x12!is not known; write strip or keep\x1a\x19this in ['strip', 'keep']R\fforwardToken\"\x85\x02\n" +
+	"\x13forward_token.known\x12!is not known; write strip or keep\x1a\x19this in ['strip', 'keep']R\fforwardToken\x12\xdc\x01\n" +
+	"\n" +
+	"edge_cache\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationB\xa1\x01\xbaH\x9d\x01\xba\x01\x99\x01\n" +
+	"\x10edge_cache.range\x127is out of range; write 0s for not at all, or 1s to 300s\x1aLthis == duration('0s') || this >= duration('1s') && this <= duration('300s')R\tedgeCache\x12\xa1\x01\n" +
+	"\bidentity\x18\v \x03(\v2$.bearergate.config.v1.IdentityHeaderB_\xbaH\\\xba\x01Y\n" +
+	"\ridentity.many\x126has more than 8 entries; keep those that the API needs\x1a\x10this.size() <= 8R\bidentity\"\x86\x02\n" +
+	"\x0eIdentityHeader\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bconstant\x18\x02 \x01(\tR\bconstant\x12 \n" +
+	"\vfingerprint\x18\x03 \x01(\bR\vfingerprint:\xa1\x01\xbaH\x9d\x01\x1a\x9a\x01\n" +
+	"\x0fidentity.source\x12\\does not say what the header holds; write either constant or fingerprint: true, and not both\x1a)(this.constant != '') != this.fingerprint\"\x85\x02\n" +
 	"\x03Log\x12\x85\x01\n" +
 	"\x05level\x18\x01 \x01(\tBo\xbaHl\xba\x01i\n" +
 	"\vlevel.known\x12.is not known; write debug, info, warn or error\x1a*this in ['debug', 'info', 'warn', 'error']R\x05level\x12v\n" +
@@ -1088,7 +1190,7 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Listeners)(nil),           // 1: bearergate.config.v1.Listeners
@@ -1102,8 +1204,9 @@ var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Cache)(nil),               // 9: bearergate.config.v1.Cache
 	(*Credential)(nil),          // 10: bearergate.config.v1.Credential
 	(*Policy)(nil),              // 11: bearergate.config.v1.Policy
-	(*Log)(nil),                 // 12: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
+	(*IdentityHeader)(nil),      // 12: bearergate.config.v1.IdentityHeader
+	(*Log)(nil),                 // 13: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
@@ -1111,26 +1214,28 @@ var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	9,  // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
 	10, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
 	11, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	12, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	13, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	13, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	14, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
 	2,  // 7: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
 	3,  // 8: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
 	4,  // 9: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
 	8,  // 10: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	13, // 11: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	14, // 11: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
 	6,  // 12: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
 	7,  // 13: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	13, // 14: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	13, // 15: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	13, // 16: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	13, // 17: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	13, // 18: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	13, // 19: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	14, // 14: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	14, // 15: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	14, // 16: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	14, // 17: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	14, // 18: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	14, // 19: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	14, // 20: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	12, // 21: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -1147,7 +1252,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,44 @@
+package gate
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/bearergate/bearergate/verifier"
+)
+
+// keeping is for edges that keep an allow for a while and do not ask meanwhile.
+type keeping struct {
+	// most is how long they may at most; 0 means that nothing is kept.
+	most time.Duration
+}
+
+// Facts of a request on which a decision may depend, by the names that edges are
+// told. An edge that keeps an answer may give it only to requests that are alike
+// in all that the gate names.
+const factAuthorization = "authorization"
+
+func newKeeping(most time.Duration) (keeping, error) {
+	if most < 0 || most > 0 && most < time.Second || most > verifier.MaxLife {
+		return keeping{}, fmt.Errorf("an edge may keep an answer for %v: want 0, or 1s to %v", most, verifier.MaxLife)
+	}
+	return keeping{most: most}, nil
+}
+
+// of returns how long an edge may use an allow that follows from a verdict.
+func (k keeping) of(v *verifier.Verdict) time.Duration {
+	// A stale verdict is good only as long as nobody can tell, which is asked each
+	// time. One without an end is remembered by nobody.
+	if k.most == 0 || v.Source == verifier.FromStale || v.Until.IsZero() {
+		return 0
+	}
+	return max(0, min(k.most, time.Until(v.Until))).Truncate(time.Second)
+}
+
+// EdgeCache returns the most that Keep can be in a decision of this gate, in
+// whole seconds; 0 means that it always is 0.
+func (g *Gate) EdgeCache() time.Duration { return g.keeping.most.Truncate(time.Second) }
+
+// DependsOn returns the facts of a request on which a decision of this gate
+// depends, by name.
+func (g *Gate) DependsOn() []string { return []string{factAuthorization} }
