@@ -132,6 +132,18 @@ func nasties() map[string][]byte {
 		"an element without a key":           http(element(texts(3, good))),
 		"an element with an append action":   http(element(texts(1, "authorization"), texts(3, good), varint(9, 1))),
 		"a header map that is merged":        http(field(13, field(1, texts(1, "a"))), field(13, field(1, texts(1, "authorization"), texts(3, good)))),
+		"both places, in merged requests":    join(http(element(texts(1, "authorization"), texts(2, good))), http(entry("Authorization", good))),
+		"three elements":                     http(element(texts(1, "authorization"), texts(3, good)), element(texts(1, "AUTHORIZATION"), texts(3, good)), element(texts(1, "authorization"), texts(3, "Bearer two"))),
+		"an element with its key twice":      http(element(texts(1, "authorization"), texts(1, "x"), texts(3, good))),
+		"an element with its value twice":    http(element(texts(1, "authorization"), texts(3, "Bearer two"), texts(3, good))),
+		"an element with a value, then none": http(element(texts(1, "authorization"), texts(3, good), texts(3, ""))),
+		"an element whose value is no UTF-8": http(element(texts(1, "x"), texts(2, "\xff"))),
+		"an element whose key is no UTF-8":   http(element(texts(1, "\xff"), texts(3, good))),
+		"a metadata entry without a value":   field(1, field(11, field(1, texts(1, "k")))),
+		"a metadata entry with two values":   field(1, field(11, field(1, field(2, field(1, texts(1, "a"))), texts(1, "k"), field(2, field(1, texts(1, "\xff")))))),
+		"a metadata entry with a number":     field(1, field(11, field(1, texts(1, "k"), varint(2, 1)))),
+		"a double that is cut off":           field(1, field(11, field(1, texts(1, "k"), field(2, field(1, field(2, []byte{0x11, 1, 2, 3})))))),
+		"a time of eleven bytes":             field(1, field(4, field(1, []byte{0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}))),
 		"a message as a number":              field(1, varint(4, 3)),
 		"attributes as a number":             varint(1, 3),
 		"a path as a number":                 http(varint(4, 3)),
@@ -144,6 +156,12 @@ func nasties() map[string][]byte {
 		"a headers entry as a group":         http(group(3, texts(1, "authorization"), texts(2, good))),
 		"a group that ends twice":            join(group(15), protowire.AppendTag(nil, 15, protowire.EndGroupType)),
 		"a group that ends as another":       join(protowire.AppendTag(nil, 15, protowire.StartGroupType), protowire.AppendTag(nil, 16, protowire.EndGroupType)),
+		"a group whose inner one ends late":  join(protowire.AppendTag(nil, 15, protowire.StartGroupType), protowire.AppendTag(nil, 16, protowire.StartGroupType), protowire.AppendTag(nil, 15, protowire.EndGroupType), protowire.AppendTag(nil, 16, protowire.EndGroupType)),
+		"a group in a group that goes on":    join(protowire.AppendTag(nil, 15, protowire.StartGroupType), group(16)),
+		"a group that ends outside":          join(http(protowire.AppendTag(nil, 15, protowire.StartGroupType)), protowire.AppendTag(nil, 15, protowire.EndGroupType)),
+		"a group in a headers entry":         http(field(3, texts(1, "authorization"), group(2, texts(1, "x")), texts(2, good))),
+		"a group with a number 0 inside":     group(15, []byte{0x02, 0x00}),
+		"a group with text of no UTF-8":      group(1, field(4, field(2, texts(4, "\xff")))),
 		"a group that does not end":          protowire.AppendTag(nil, 15, protowire.StartGroupType),
 		"field number 0":                     {0x02, 0x00},
 		"the largest field number":           protowire.AppendBytes(protowire.AppendVarint(nil, protowire.EncodeTag(protowire.MaxValidNumber, protowire.BytesType)), nil),
@@ -243,14 +261,26 @@ func TestTheWalkAgreesAfterAnyChange(t *testing.T) {
 	}
 }
 
+// FuzzWireAgreesWithGenerated takes each input twice: as a check, and as the choices
+// by which one is made.
 func FuzzWireAgreesWithGenerated(f *testing.F) {
 	for _, data := range seeds(f) {
 		f.Add(data)
 	}
-	root := checkShape()
+	for _, data := range deep() {
+		f.Add(data)
+	}
+	for i := range 50 {
+		f.Add(chances(uint64(i)))
+	}
+	root, envoys := checkShape(), capturedChecks(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if problem := disagree(root, data); problem != "" {
 			t.Error(problem)
+		}
+		made := (&maker{choices: data}).check(envoys)
+		if problem := disagree(root, made); problem != "" {
+			t.Errorf("a made check: %s\n%x", problem, made)
 		}
 	})
 }
