@@ -126,6 +126,9 @@ func nasties() map[string][]byte {
 		"raw_value that is not UTF-8":        http(element(texts(1, "authorization"), texts(3, "Bearer \xff"))),
 		"value and raw_value alike":          http(element(texts(1, "authorization"), texts(2, good), texts(3, good))),
 		"value and raw_value unlike":         http(element(texts(1, "authorization"), texts(2, good), texts(3, "Bearer two"))),
+		"raw_value in capitals":              http(element(texts(1, "AUTHORIZATION"), texts(3, good))),
+		"white space around keys":            http(entry("authorization ", good), entry(" authorization", good), element(texts(1, "authorization\t"), texts(3, good))),
+		"a key that ends too early":          http(entry("authorization\x00", good), entry("authorizatio", good)),
 		"an element twice":                   http(element(texts(1, "authorization"), texts(3, good)), element(texts(1, "authorization"), texts(3, good))),
 		"both places":                        http(entry("authorization", good), element(texts(1, "authorization"), texts(3, good))),
 		"an element without a value":         http(element(texts(1, "authorization"))),
@@ -267,9 +270,6 @@ func FuzzWireAgreesWithGenerated(f *testing.F) {
 	for _, data := range seeds(f) {
 		f.Add(data)
 	}
-	for _, data := range deep() {
-		f.Add(data)
-	}
 	for i := range 50 {
 		f.Add(chances(uint64(i)))
 	}
@@ -278,7 +278,7 @@ func FuzzWireAgreesWithGenerated(f *testing.F) {
 		if problem := disagree(root, data); problem != "" {
 			t.Error(problem)
 		}
-		made := (&maker{choices: data}).check(envoys)
+		made := (&maker{choices: data[:min(len(data), 300)]}).check(envoys)
 		if problem := disagree(root, made); problem != "" {
 			t.Errorf("a made check: %s\n%x", problem, made)
 		}
