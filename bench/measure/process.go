@@ -93,17 +93,18 @@ func (p *Process) CloseEndpoint() {
 // Move puts the server on other cores. It does not change how many it thinks it has.
 func (p *Process) Move(to Cores) error { return to.pin(p.cmd.Process.Pid) }
 
-// CPU returns the processor time that the process has used, from the process's own
-// accounting.
-func (p *Process) CPU() (time.Duration, error) {
-	// schedstat is in nanoseconds, one file for each thread.
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("no processor time of process %d: %w", p.cmd.Process.Pid, err)
+// CPU returns the processor time that the process and its children have used, from
+// their own accounting.
+func (p *Process) CPU() (time.Duration, error) { return cpuOf(p.cmd.Process.Pid) }
+
+func cpuOf(pid int) (time.Duration, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	if err != nil || len(threads) == 0 {
+		return 0, fmt.Errorf("no processor time of process %d: %w", pid, err)
 	}
 	var all time.Duration
-	for _, file := range files {
-		text, err := os.ReadFile(file)
+	for _, thread := range threads {
+		text, err := os.ReadFile(filepath.Join(thread, "schedstat")) // in nanoseconds
 		if err != nil {
 			continue // the thread has just ended
 		}
@@ -112,6 +113,19 @@ func (p *Process) CPU() (time.Duration, error) {
 			return 0, err
 		}
 		all += time.Duration(ns)
+		children, err := os.ReadFile(filepath.Join(thread, "children"))
+		if err != nil {
+			continue
+		}
+		for child := range strings.FieldsSeq(string(children)) {
+			id, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, err
+			}
+			if used, err := cpuOf(id); err == nil { // or the child has just ended
+				all += used
+			}
+		}
 	}
 	return all, nil
 }
