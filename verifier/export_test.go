@@ -11,5 +11,5 @@ var ParseAnswer = parseAnswer
 // DialBy has connections to the endpoint made by a function. It is to be called
 // before the first question.
 func (v *Verifytoken) DialBy(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
-	v.transport.DialContext = dial
+	v.client.transport.DialContext = dial
 }
