@@ -38,6 +38,8 @@ type Claims struct {
 	// nodes are all values in the order of the JSON, the object itself first; what
 	// stands in a list or an object comes right behind it.
 	nodes []node
+	// root is the node that all of them are members of: that of an object.
+	root uint32
 }
 
 // node is one value.
@@ -181,7 +183,7 @@ func (c *Claims) Root() Claim {
 	if c == nil {
 		return Claim{}
 	}
-	return Claim{claims: c}
+	return Claim{claims: c, at: c.root}
 }
 
 // String says how many claims there are, and none of them: they tell of people.
@@ -304,6 +306,14 @@ func (c Claim) Lookup(name string) (Claim, bool) {
 		}
 	}
 	return Claim{}, false
+}
+
+// asClaims returns the members of an object as claims of their own; nil if it is none.
+func (c Claim) asClaims() *Claims {
+	if c.Kind() != Object {
+		return nil
+	}
+	return &Claims{text: c.claims.text, nodes: c.claims.nodes, root: c.at}
 }
 
 // Values ranges over what stands in a list, or over the values of an object's

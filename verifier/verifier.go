@@ -3,10 +3,12 @@
 // A [Verifier] answers the question; the stages of this package answer it
 // together, each wrapping the next: [Cache] remembers verdicts and lets all
 // requests for one unseen token share one call, [Guard] spares the endpoint and
-// keeps room for tokens that were good, [Measured] tells how long calls take, and
-// [Verifytoken] asks the crm-now endpoint. The package promises that a verdict is never given for another
-// token, is never used beyond its life, and that a question nobody answered is
-// an error: neither a yes nor a no, and never remembered as one.
+// keeps room for tokens that were good, and [Measured] tells how long calls take.
+// Last comes who knows: [Verifytoken] asks the crm-now endpoint, [Introspection]
+// one of RFC 7662, and [JWT] checks an issuer's signature. The package promises that
+// a verdict is never given for another token, is never used beyond its life, and
+// that a question nobody answered is an error: neither a yes nor a no, and never
+// remembered as one.
 //
 // It does not decide about requests; package gate does.
 package verifier
