@@ -113,4 +113,3 @@ func (v *Verifytoken) encode(t bearer.Token) (contentType string, body []byte, e
 	}
 	return w.FormDataContentType(), buf.Bytes(), nil
 }
-
