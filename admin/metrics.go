@@ -20,6 +20,9 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	calls     *prometheus.HistogramVec
 	panics    prometheus.Counter
+	notAfter  *prometheus.GaugeVec
+	reloaded  *prometheus.GaugeVec
+	refused   *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics of a gateway of this version.
@@ -39,13 +42,25 @@ func NewMetrics(version string) *Metrics {
 			Name: "bearergate_panics_total",
 			Help: "Panics that were turned into a 503. Each is a fault of the gateway.",
 		}),
+		notAfter: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "bearergate_certificate_not_after_timestamp_seconds",
+			Help: "When the certificate of a listener ends, as a Unix time.",
+		}, []string{"listener"}),
+		reloaded: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "bearergate_certificate_last_reload_successful",
+			Help: "0 while the certificate files of a listener cannot be used and those from before are in force, else 1.",
+		}, []string{"listener"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bearergate_tls_handshakes_refused_total",
+			Help: "Connections to a listener that did not come through their TLS handshake, by reason.",
+		}, []string{"listener", "reason"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "bearergate_build_info",
 		Help: "1, with the version of the gateway and of Go.",
 	}, []string{"version", "go_version"})
 	build.WithLabelValues(version, goVersion()).Set(1)
-	m.registry.MustRegister(m.decisions, m.calls, m.panics, build,
+	m.registry.MustRegister(m.decisions, m.calls, m.panics, m.notAfter, m.reloaded, m.refused, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -82,6 +97,41 @@ func (m *Metrics) Calls(name string) func(verifier.Outcome, time.Duration) {
 	}
 	return func(outcome verifier.Outcome, took time.Duration) { observers[outcome].Observe(took.Seconds()) }
 }
+
+// CertificateMetrics are what is counted of a listener that speaks TLS.
+type CertificateMetrics struct {
+	notAfter, reloaded prometheus.Gauge
+	refused            map[string]prometheus.Counter
+}
+
+// Certificate returns what counts for a listener, with all reasons for which a
+// connection can be refused.
+func (m *Metrics) Certificate(listener string, reasons []string) CertificateMetrics {
+	c := CertificateMetrics{
+		notAfter: m.notAfter.WithLabelValues(listener),
+		reloaded: m.reloaded.WithLabelValues(listener),
+		refused:  map[string]prometheus.Counter{},
+	}
+	for _, reason := range reasons {
+		c.refused[reason] = m.refused.WithLabelValues(listener, reason)
+	}
+	return c
+}
+
+// NotAfter shows when the certificate ends.
+func (c CertificateMetrics) NotAfter(end time.Time) { c.notAfter.Set(float64(end.Unix())) }
+
+// Reloaded shows whether the files can be used.
+func (c CertificateMetrics) Reloaded(good bool) {
+	value := 0.
+	if good {
+		value = 1
+	}
+	c.reloaded.Set(value)
+}
+
+// Refused counts a connection.
+func (c CertificateMetrics) Refused(reason string) { c.refused[reason].Inc() }
 
 // Verifier shows how the stages in front of a verifier stand. The functions are
 // called when somebody asks for the metrics.

@@ -29,6 +29,7 @@ func whole(m *admin.Metrics) {
 	m.Decisions("ext_authz")
 	m.Decisions("auth_request")
 	m.Calls("crm")
+	m.Certificate("ext_authz", []string{"plaintext", "timeout"})
 	m.Verifier("crm", func() verifier.GuardStats { return verifier.GuardStats{} }, func() verifier.CacheStats { return verifier.CacheStats{} })
 }
 
@@ -71,6 +72,34 @@ func (f *face) series(t *testing.T) map[string]float64 {
 		}
 	}
 	return values
+}
+
+func TestCertificatesAreMetrics(t *testing.T) {
+	f := start(t)
+	c := f.metrics.Certificate("ext_authz", []string{"plaintext", "timeout"})
+	c.NotAfter(time.Unix(1_800_000_000, 999))
+	c.Refused("timeout")
+	c.Refused("timeout")
+	for _, good := range []bool{true, false, true} {
+		c.Reloaded(good)
+		want := 0.
+		if good {
+			want = 1
+		}
+		got := f.series(t)
+		if got[`bearergate_certificate_last_reload_successful{listener="ext_authz"}`] != want {
+			t.Errorf("files that can be used: %v, want %v", got, want)
+		}
+		for name, want := range map[string]float64{
+			`bearergate_certificate_not_after_timestamp_seconds{listener="ext_authz"}`:         1_800_000_000,
+			`bearergate_tls_handshakes_refused_total{listener="ext_authz",reason="plaintext"}`: 0,
+			`bearergate_tls_handshakes_refused_total{listener="ext_authz",reason="timeout"}`:   2,
+		} {
+			if value, there := got[name]; !there || value != want {
+				t.Errorf("%s is %v, want %v", name, value, want)
+			}
+		}
+	}
 }
 
 // TestMetricsAreThoseOfTheDocs: every one is there before anything happened, so

@@ -1,13 +1,10 @@
 package config
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +13,7 @@ import (
 	"buf.build/go/protovalidate"
 
 	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/listen"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
@@ -47,7 +45,7 @@ func check(config *configv1.Config, file string) []finding {
 		found = append(found, finding{text: "cannot be checked: " + err.Error(), bare: true})
 	}
 
-	found = append(found, checkListeners(config)...)
+	found = append(found, checkListeners(config, filepath.Dir(file))...)
 	for i, verifier := range config.GetVerifiers() {
 		path := item("verifiers", i)
 		if endpoint := verifier.GetVerifytoken(); endpoint != nil {
@@ -100,23 +98,16 @@ func checkPolicy(path string, policy *configv1.Policy, cache *configv1.Cache) []
 // headerRoom is what a request's header holds besides the token, at least.
 const headerRoom = 4096
 
-func checkListeners(config *configv1.Config) []finding {
+func checkListeners(config *configv1.Config, folder string) []finding {
 	var found []finding
 	listeners := config.GetListeners()
-
 	type door struct{ path, address string }
-	var doors []door
-	if l := listeners.GetExtAuthz(); l != nil {
-		doors = append(doors, door{"listeners.ext_authz.address", l.GetAddress()})
-	}
-	if l := listeners.GetAuthRequest(); l != nil {
-		doors = append(doors, door{"listeners.auth_request.address", l.GetAddress()})
-	}
-	if l := listeners.GetAdmin(); l != nil {
-		doors = append(doors, door{"listeners.admin.address", l.GetAddress()})
-	}
 	var good []door
-	for _, d := range doors {
+	for _, e := range entries(listeners) {
+		d := door{e.path + ".address", e.GetAddress()}
+		if tls := e.GetTls(); tls != nil {
+			found = append(found, checkTLS(e.path+".tls", tls, folder)...)
+		}
 		if d.address == "" {
 			continue // The rule in config.proto reports it.
 		}
@@ -222,40 +213,76 @@ func checkQuery(endpoint *url.URL) error {
 
 // checkCAFile sees that a file holds certificates that can be trusted with.
 func checkCAFile(path string) error {
-	info, err := os.Stat(path)
+	_, err := listen.ReadCertificates(path)
+	return err
+}
+
+// checkTLS sees that the files can be used together, and that each name can be one of a client.
+func checkTLS(path string, tls *configv1.Tls, folder string) []finding {
+	var found []finding
+	for i, name := range tls.GetClientNames() {
+		if text := checkClientName(name); text != "" {
+			found = append(found, finding{path: item(path+".client_names", i), text: text})
+		}
+	}
+	if len(tls.GetClientNames()) > 0 && tls.GetClientCaFile() == "" {
+		found = append(found, finding{
+			path: path + ".client_names", text: "has no use without client_ca_file; add it, no client certificate is asked for else", bare: true,
+		})
+	}
+	if tls.GetCertFile() == "" || tls.GetKeyFile() == "" {
+		return found // The rule in config.proto reports it.
+	}
+	options := tlsOptions(tls)
+	for _, file := range []*string{&options.CertFile, &options.KeyFile, &options.ClientCAFile} {
+		if *file != "" {
+			*file = inFolder(folder, *file)
+		}
+	}
+	_, err := listen.LoadCertificates(options)
+	if wrong, ok := errors.AsType[*listen.FileError](err); ok {
+		found = append(found, finding{path: path + "." + wrong.Field, text: wrong.Text})
+	}
+	return found
+}
+
+// checkClientName gives what is wrong with a name that no certificate has.
+func checkClientName(name string) string {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return errors.New("is not there; write the path of a PEM file, a relative one starts at the folder of this file")
-	case err != nil:
-		return errors.New("cannot be read; see that the path is right and that the gateway's user may read it")
-	case !info.Mode().IsRegular():
-		return errors.New("is no file; write the path of a PEM file")
-	}
-	data, err := readFile(path)
-	if err != nil {
-		return errors.New("cannot be read; see that the gateway's user may read it")
-	}
-	if len(data) > maxFileBytes {
-		return errors.New("has more than 1 MiB; name a PEM file with the certificates alone")
-	}
-	certificates := 0
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
+	case name == "":
+		return "is empty; write a name, or take the entry out"
+	case len(name) > 2048:
+		return "is too long; write a name of at most 2048 bytes"
+	case strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || isControl(r) }):
+		return "has spaces or control characters; write the name as it stands in the certificate"
+	case listen.KindOfName(name) == listen.EmailName:
+		return ""
+	case listen.KindOfName(name) == listen.URIName:
+		if uri, err := url.Parse(name); err != nil || uri.String() != name {
+			return "is no URI as a certificate holds it; write it as openssl x509 -ext subjectAltName shows it"
 		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return errors.New("holds a certificate that cannot be read; export it again in PEM format")
-		}
-		certificates++
+		return ""
+	case strings.Contains(name, "*"):
+		return "is a pattern; write each name out"
+	case net.ParseIP(name) != nil:
+		return "is an IP address; write a DNS name, an email address or a URI of the client's certificate"
+	case !isHost(name):
+		return "is no DNS name, email address or URI; write one that stands in the client's certificate"
 	}
-	if certificates == 0 {
-		return errors.New("holds no certificate; name a PEM file with at least one BEGIN CERTIFICATE block")
-	}
-	return nil
+	return ""
 }
 
 // resolveFiles makes the paths in the configuration independent of where its own file lies.
 func resolveFiles(config *configv1.Config, file string) {
+	for _, e := range entries(config.GetListeners()) {
+		if tls := e.GetTls(); tls != nil {
+			tls.CertFile = inFolder(filepath.Dir(file), tls.GetCertFile())
+			tls.KeyFile = inFolder(filepath.Dir(file), tls.GetKeyFile())
+			if tls.GetClientCaFile() != "" {
+				tls.ClientCaFile = inFolder(filepath.Dir(file), tls.GetClientCaFile())
+			}
+		}
+	}
 	for _, verifier := range config.GetVerifiers() {
 		if endpoint := verifier.GetVerifytoken(); endpoint.GetCaFile() != "" {
 			endpoint.CaFile = inFolder(filepath.Dir(file), endpoint.GetCaFile())

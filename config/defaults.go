@@ -35,6 +35,12 @@ func fill(config *configv1.Config, written func(path string) bool) {
 		f.number(&l.MaxHeaderBytes, "listeners.auth_request.max_header_bytes", 64<<10)
 	}
 
+	for _, e := range entries(config.GetListeners()) {
+		if tls := e.GetTls(); tls != nil {
+			f.text(&tls.MinVersion, e.path+".tls.min_version", "1.2")
+		}
+	}
+
 	for i, verifier := range config.GetVerifiers() {
 		path := item("verifiers", i)
 		f.duration(&verifier.Timeout, 3*time.Second)

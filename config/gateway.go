@@ -55,9 +55,11 @@ func GeneratedCodec() Option { return func(g *Gateway) { g.generatedCodec = true
 
 // door is a listener with the server behind it.
 type door struct {
-	name     string
-	listener net.Listener
-	server   server
+	entry
+
+	listener     net.Listener
+	server       server
+	certificates *certificates // nil if the door speaks no TLS
 }
 
 // server is what all faces have.
@@ -104,40 +106,13 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 			Logger:    logger,
 		})
 	}
-	keepToken := c.GetDefaultPolicy().GetForwardToken() == "keep"
-	if l := c.GetListeners().GetExtAuthz(); l != nil {
-		decide, err := newGate(ExtAuthz)
-		if err != nil {
-			return nil, err
-		}
-		server := extauthz.NewServer(decide, extauthz.Options{
-			MaxConcurrentStreams: l.GetMaxConcurrentStreams(),
-			MaxMessageBytes:      int(l.GetMaxMessageBytes()),
-			GeneratedCodec:       g.generatedCodec,
-			KeepToken:            keepToken,
-		})
-		if err := g.open(ctx, ExtAuthz, l.GetAddress(), server); err != nil {
-			return nil, err
-		}
-	}
-	if l := c.GetListeners().GetAuthRequest(); l != nil {
-		decide, err := newGate(AuthRequest)
-		if err != nil {
-			return nil, err
-		}
-		server := authrequest.NewServer(decide, authrequest.Options{
-			Wait:           longestCall(c.GetVerifiers()[0]),
-			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
-			KeepToken:      keepToken,
-			Logger:         logger.With(slog.String("listener", AuthRequest)),
-		})
-		if err := g.open(ctx, AuthRequest, l.GetAddress(), server); err != nil {
-			return nil, err
-		}
-	}
 	g.admin = admin.NewServer(metrics, logger.With(slog.String("listener", Admin)))
-	if l := c.GetListeners().GetAdmin(); l != nil {
-		if err := g.open(ctx, Admin, l.GetAddress(), g.admin); err != nil {
+	for _, e := range entries(c.GetListeners()) {
+		behind, err := g.serverFor(e, c, newGate)
+		if err != nil {
+			return nil, err
+		}
+		if err := g.open(ctx, e, metrics, behind); err != nil {
 			return nil, err
 		}
 	}
@@ -154,6 +129,37 @@ func identityHeaders(p *configv1.Policy) []gate.IdentityHeader {
 		headers = append(headers, gate.IdentityHeader{Name: h.GetName(), Constant: h.GetConstant(), Fingerprint: h.GetFingerprint()})
 	}
 	return headers
+}
+
+// serverFor makes what stands behind a listener.
+func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(listener string) (*gate.Gate, error)) (server, error) {
+	keepToken := c.GetDefaultPolicy().GetForwardToken() == "keep"
+	switch l := e.fields.(type) {
+	case *configv1.ExtAuthz:
+		decide, err := newGate(e.name)
+		if err != nil {
+			return nil, err
+		}
+		return extauthz.NewServer(decide, extauthz.Options{
+			MaxConcurrentStreams: l.GetMaxConcurrentStreams(),
+			MaxMessageBytes:      int(l.GetMaxMessageBytes()),
+			GeneratedCodec:       g.generatedCodec,
+			KeepToken:            keepToken,
+		}), nil
+	case *configv1.AuthRequest:
+		decide, err := newGate(e.name)
+		if err != nil {
+			return nil, err
+		}
+		return authrequest.NewServer(decide, authrequest.Options{
+			Wait:           longestCall(c.GetVerifiers()[0]),
+			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
+			KeepToken:      keepToken,
+			Logger:         g.logger.With(slog.String("listener", e.name)),
+		}), nil
+	default:
+		return g.admin, nil
+	}
 }
 
 // buildVerifier stacks the stages that answer whether a token is good. This is
@@ -317,6 +323,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 			}
 		})
 	}
+	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWatch()
+	serving.Go(func() { g.watchCertificates(watching) })
 	g.admin.Ready()
 	var err error
 	select {
@@ -326,6 +335,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		g.logger.Error("stopping, because a listener failed", slog.Any("error", err))
 	}
 	g.drain(context.WithoutCancel(ctx))
+	endWatch()
 	serving.Wait()
 	g.logger.Info("stopped")
 	return err
@@ -338,13 +348,13 @@ func (g *Gateway) drain(ctx context.Context) {
 	g.admin.Unready()
 	var faces sync.WaitGroup
 	for _, d := range g.doors {
-		if d.name != Admin {
+		if d.kind != Admin {
 			faces.Go(func() { g.stop(ctx, d) })
 		}
 	}
 	faces.Wait()
 	for _, d := range g.doors {
-		if d.name == Admin {
+		if d.kind == Admin {
 			g.stop(ctx, d)
 		}
 	}

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/bearergate/bearergate/admin"
+	"github.com/bearergate/bearergate/listen"
 )
 
 // maxConnections bounds the connections of a listener; more wait to be
@@ -19,22 +22,33 @@ import (
 const maxConnections = 16384
 
 // open listens on an address and puts a server behind it.
-func (g *Gateway) open(ctx context.Context, name, address string, behind server) error {
-	field := "listeners." + name + ".address"
-	network, where, err := ParseAddress(address)
-	if err != nil {
-		return fmt.Errorf("%s: %q %w", field, address, err)
+func (g *Gateway) open(ctx context.Context, e entry, metrics *admin.Metrics, behind server) error {
+	d := &door{entry: e, server: behind}
+	if e.GetTls() != nil {
+		var err error
+		if d.certificates, err = g.loadCertificates(e, metrics); err != nil {
+			return err
+		}
 	}
-	l, err := listen(ctx, network, where)
+	field := e.path + ".address"
+	network, where, err := ParseAddress(e.GetAddress())
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w%s", field, address, bareListenError(err), listenRemedy(err, network, where))
+		return fmt.Errorf("%s: %q %w", field, e.GetAddress(), err)
 	}
-	g.doors = append(g.doors, &door{name: name, listener: netutil.LimitListener(l, maxConnections), server: behind})
+	l, err := openSocket(ctx, network, where)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w%s", field, e.GetAddress(), bareListenError(err), listenRemedy(err, network, where))
+	}
+	d.listener = netutil.LimitListener(l, maxConnections)
+	if d.certificates != nil {
+		d.listener = listen.TLS(d.listener, d.certificates.Certificates, d.certificates.refused)
+	}
+	g.doors = append(g.doors, d)
 	return nil
 }
 
-// listen takes over a socket file that a gateway left behind when it was killed.
-func listen(ctx context.Context, network, where string) (net.Listener, error) {
+// openSocket takes over a socket file that a gateway left behind when it was killed.
+func openSocket(ctx context.Context, network, where string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, network, where)
 	if network == "unix" && errors.Is(err, syscall.EADDRINUSE) && isAbandoned(ctx, where) {

@@ -153,9 +153,21 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 func everyField() *configv1.Config {
 	return &configv1.Config{
 		Listeners: &configv1.Listeners{
-			ExtAuthz:    &configv1.ExtAuthz{Address: "unix:/run/bearergate/ext_authz.sock", MaxConcurrentStreams: 250, MaxMessageBytes: 131072},
-			AuthRequest: &configv1.AuthRequest{Address: "[::1]:0", MaxHeaderBytes: 131072},
-			Admin:       &configv1.Admin{Address: "localhost:9190"},
+			ExtAuthz: &configv1.ExtAuthz{
+				Address: "unix:/run/bearergate/ext_authz.sock", MaxConcurrentStreams: 250, MaxMessageBytes: 131072,
+				Tls: &configv1.Tls{
+					CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.3", ClientCaFile: "testdata/tls/ca.pem",
+					ClientNames: []string{"edge.internal", "spiffe://example.com/edge"},
+				},
+			},
+			AuthRequest: &configv1.AuthRequest{
+				Address: "[::1]:0", MaxHeaderBytes: 131072,
+				Tls: &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2"},
+			},
+			Admin: &configv1.Admin{
+				Address: "localhost:9190",
+				Tls:     &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2"},
+			},
 		},
 		Verifiers: []*configv1.Verifier{{
 			Name: "crm-2_test",
@@ -200,7 +212,7 @@ func TestEveryValueMayComeFromTheEnvironment(t *testing.T) {
 		"RUN_DIR": "/run/bearergate", "SOCKET": "ext_authz", "STREAMS": "250", "BYTES": "131072", "HOST": "::1", "PORT": "0",
 		"ADMIN_PORT": "9190", "NAME": "crm-2_test", "URL": "http://crm.internal:8080/v1/getOauthToken.php?tenant=7", "YES": "true",
 		"ENCODING": "form", "EMPTY": "", "TIMEOUT": "1.5s", "TOKENS": "5000", "MINUTES": "2", "SECONDS": "30", "UNIT": "ms",
-		"TOKEN_BYTES": "4096", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
+		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
 	} {
 		t.Setenv(name, value)
 	}

@@ -81,6 +81,8 @@ type section struct {
 	// Comment says what it is for.
 	Comment string
 	Fields  []field
+	// Like is the path of an earlier section with the same fields, which are not listed again.
+	Like string
 }
 
 // field is a line that an operator may write.
@@ -92,10 +94,12 @@ type field struct {
 func sectionsOf(config *protogen.Message) ([]section, error) {
 	var all []section
 	var wrong []error
+	first := map[protoreflect.FullName]string{} // the path at which a message came first
 	var walk func(path, comment string, message *protogen.Message)
 	walk = func(path, comment string, message *protogen.Message) {
 		// The fields of a message may hold messages, whose sections come behind it.
 		here := section{Path: path, Comment: comment}
+		first[message.Desc.FullName()] = path
 		at := len(all)
 		all = append(all, here)
 		for _, f := range message.Fields {
@@ -107,6 +111,10 @@ func sectionsOf(config *protogen.Message) ([]section, error) {
 			if f.Message != nil && f.Message.Desc.FullName() != "google.protobuf.Duration" {
 				if f.Desc.IsList() {
 					inner += "[]"
+				}
+				if like, again := first[f.Message.Desc.FullName()]; again {
+					all = append(all, section{Path: inner, Comment: comment, Like: like})
+					continue
 				}
 				comment += " " + withoutFirstSentence(lines(f.Message.Comments.Leading))
 				if f.Oneof != nil {
@@ -173,6 +181,8 @@ func valueOf(f *protogen.Field, comment string) (field, error) {
 // kindOf says what is to be written; it is empty for a kind that the configuration has not.
 func kindOf(f protoreflect.FieldDescriptor) string {
 	switch {
+	case f.IsList() && f.Kind() == protoreflect.StringKind:
+		return "list of texts"
 	case f.IsList() || f.IsMap():
 		return ""
 	case f.Message() != nil: // sectionsOf lets nothing else pass.

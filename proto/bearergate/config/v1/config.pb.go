@@ -220,8 +220,10 @@ type ExtAuthz struct {
 	// least credential.max_token_bytes + 4096. The default also has room for a body that Envoy sends along.
 	// Default: 1048576. Range: 8192 to 16777216.
 	MaxMessageBytes uint32 `protobuf:"varint,3,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// TLS, and who may connect. Without it, connections are in clear.
+	Tls           *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExtAuthz) Reset() {
@@ -275,6 +277,13 @@ func (x *ExtAuthz) GetMaxMessageBytes() uint32 {
 	return 0
 }
 
+func (x *ExtAuthz) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
 // AuthRequest is the door for HTTP proxies.
 type AuthRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -286,8 +295,10 @@ type AuthRequest struct {
 	// least credential.max_token_bytes + 4096.
 	// Default: 65536. Range: 8192 to 1048576.
 	MaxHeaderBytes uint32 `protobuf:"varint,2,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// TLS, and who may connect. Without it, connections are in clear.
+	Tls           *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuthRequest) Reset() {
@@ -334,13 +345,22 @@ func (x *AuthRequest) GetMaxHeaderBytes() uint32 {
 	return 0
 }
 
+func (x *AuthRequest) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
 // Admin is the door for the operator and for the tools that watch the gateway.
 type Admin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where to listen: host:port, or unix:/path/to/socket with an absolute path of at most 107 bytes. The host is an IP
 	// address or a name; an IPv6 address stands in brackets. Without a host (":9190") it listens on all addresses.
 	// Port 0 picks a free one, which the log names. Needed.
-	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// TLS, and who may connect. Without it, connections are in clear.
+	Tls           *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +402,104 @@ func (x *Admin) GetAddress() string {
 	return ""
 }
 
+func (x *Admin) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+// Tls is what a listener shows of itself, and whom it lets in. The files are read again when they change, without a
+// connection lost; what cannot be used is named in the log, and the certificate from before stays in force. A relative
+// path starts at the folder of the configuration file. What the listener speaks is fixed: HTTP/2 for ext_authz, HTTP/1.1
+// for the others.
+type Tls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A PEM file with the listener's certificate, and the ones between it and its authority behind it; at most 1 MiB.
+	// Needed.
+	CertFile string `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
+	// A PEM file with the private key of the certificate, without a passphrase. Nobody but the gateway and its group should
+	// be able to read it. Needed.
+	KeyFile string `protobuf:"bytes,2,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	// The lowest version of TLS that is spoken: 1.2 or 1.3.
+	// Default: 1.2.
+	MinVersion string `protobuf:"bytes,3,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	// A PEM file of certificate authorities. Only clients with a certificate of one of them may connect (mutual TLS).
+	// Without it, no client certificate is asked for.
+	ClientCaFile string `protobuf:"bytes,4,opt,name=client_ca_file,json=clientCaFile,proto3" json:"client_ca_file,omitempty"`
+	// The names that a client's certificate may have: one of them must stand in it as a DNS name, an email address or a URI
+	// (such as spiffe://example.com/edge), exactly as here. It needs client_ca_file; at most 100.
+	// Without it, every certificate of client_ca_file will do.
+	ClientNames   []string `protobuf:"bytes,5,rep,name=client_names,json=clientNames,proto3" json:"client_names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tls) Reset() {
+	*x = Tls{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tls) ProtoMessage() {}
+
+func (x *Tls) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tls.ProtoReflect.Descriptor instead.
+func (*Tls) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Tls) GetCertFile() string {
+	if x != nil {
+		return x.CertFile
+	}
+	return ""
+}
+
+func (x *Tls) GetKeyFile() string {
+	if x != nil {
+		return x.KeyFile
+	}
+	return ""
+}
+
+func (x *Tls) GetMinVersion() string {
+	if x != nil {
+		return x.MinVersion
+	}
+	return ""
+}
+
+func (x *Tls) GetClientCaFile() string {
+	if x != nil {
+		return x.ClientCaFile
+	}
+	return ""
+}
+
+func (x *Tls) GetClientNames() []string {
+	if x != nil {
+		return x.ClientNames
+	}
+	return nil
+}
+
 // Verifier is somebody who can tell whether a token is good.
 type Verifier struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -407,7 +525,7 @@ type Verifier struct {
 
 func (x *Verifier) Reset() {
 	*x = Verifier{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +537,7 @@ func (x *Verifier) String() string {
 func (*Verifier) ProtoMessage() {}
 
 func (x *Verifier) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +550,7 @@ func (x *Verifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifier.ProtoReflect.Descriptor instead.
 func (*Verifier) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Verifier) GetName() string {
@@ -513,7 +631,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +643,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +656,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Calls) GetMax() uint32 {
@@ -589,7 +707,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +719,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +732,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -662,7 +780,7 @@ type Verifytoken struct {
 
 func (x *Verifytoken) Reset() {
 	*x = Verifytoken{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +792,7 @@ func (x *Verifytoken) String() string {
 func (*Verifytoken) ProtoMessage() {}
 
 func (x *Verifytoken) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +805,7 @@ func (x *Verifytoken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifytoken.ProtoReflect.Descriptor instead.
 func (*Verifytoken) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Verifytoken) GetUrl() string {
@@ -747,7 +865,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +877,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +890,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Cache) GetMaxTokens() uint32 {
@@ -822,7 +940,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +952,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +965,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Credential) GetMaxTokenBytes() uint32 {
@@ -881,7 +999,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1011,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1024,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Policy) GetRealm() string {
@@ -956,7 +1074,7 @@ type IdentityHeader struct {
 
 func (x *IdentityHeader) Reset() {
 	*x = IdentityHeader{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1086,7 @@ func (x *IdentityHeader) String() string {
 func (*IdentityHeader) ProtoMessage() {}
 
 func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1099,7 @@ func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
 func (*IdentityHeader) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IdentityHeader) GetName() string {
@@ -1020,7 +1138,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1150,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1163,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Log) GetLevel() string {
@@ -1085,7 +1203,7 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\text_authz\x18\x01 \x01(\v2\x1e.bearergate.config.v1.ExtAuthzR\bextAuthz\x12D\n" +
 	"\fauth_request\x18\x02 \x01(\v2!.bearergate.config.v1.AuthRequestR\vauthRequest\x121\n" +
 	"\x05admin\x18\x03 \x01(\v2\x1b.bearergate.config.v1.AdminR\x05admin:\xdd\x01\xbaH\xd9\x01\x1a\xd6\x01\n" +
-	"\x10listeners.answer\x12\x92\x01answers no proxy; add ext_authz (for Envoy) or auth_request (for nginx and other HTTP proxies), for example ext_authz: {address: \"127.0.0.1:9191\"}\x1a-has(this.ext_authz) || has(this.auth_request)\"\xed\x03\n" +
+	"\x10listeners.answer\x12\x92\x01answers no proxy; add ext_authz (for Envoy) or auth_request (for nginx and other HTTP proxies), for example ext_authz: {address: \"127.0.0.1:9191\"}\x1a-has(this.ext_authz) || has(this.auth_request)\"\x9a\x04\n" +
 	"\bExtAuthz\x12r\n" +
 	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
 	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
@@ -1093,17 +1211,33 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x16max_concurrent_streams\x18\x02 \x01(\rB{\xbaHx\xba\x01u\n" +
 	"\x1cmax_concurrent_streams.range\x126is out of range; write a whole number from 1 to 100000\x1a\x1dthis >= 1u && this <= 100000uR\x14maxConcurrentStreams\x12\xb8\x01\n" +
 	"\x11max_message_bytes\x18\x03 \x01(\rB\x8b\x01\xbaH\x87\x01\xba\x01\x83\x01\n" +
-	"\x17max_message_bytes.range\x12Dis out of range; write a whole number of bytes from 8192 to 16777216\x1a\"this >= 8192u && this <= 16777216uR\x0fmaxMessageBytes\"\xb7\x02\n" +
+	"\x17max_message_bytes.range\x12Dis out of range; write a whole number of bytes from 8192 to 16777216\x1a\"this >= 8192u && this <= 16777216uR\x0fmaxMessageBytes\x12+\n" +
+	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\"\xe4\x02\n" +
 	"\vAuthRequest\x12r\n" +
 	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
 	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
 	"this != ''R\aaddress\x12\xb3\x01\n" +
 	"\x10max_header_bytes\x18\x02 \x01(\rB\x88\x01\xbaH\x84\x01\xba\x01\x80\x01\n" +
-	"\x16max_header_bytes.range\x12Cis out of range; write a whole number of bytes from 8192 to 1048576\x1a!this >= 8192u && this <= 1048576uR\x0emaxHeaderBytes\"\x98\x01\n" +
+	"\x16max_header_bytes.range\x12Cis out of range; write a whole number of bytes from 8192 to 1048576\x1a!this >= 8192u && this <= 1048576uR\x0emaxHeaderBytes\x12+\n" +
+	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\"\xc5\x01\n" +
 	"\x05Admin\x12\x8e\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBt\xbaHq\xba\x01n\n" +
 	"\x0faddress.missing\x12Ois missing; write host:port or unix:/path/to/socket, for example 127.0.0.1:9190\x1a\n" +
-	"this != ''R\aaddress\"\xfc\x05\n" +
+	"this != ''R\aaddress\x12+\n" +
+	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\"\xd4\x04\n" +
+	"\x03Tls\x12\x81\x01\n" +
+	"\tcert_file\x18\x01 \x01(\tBd\xbaHa\xba\x01^\n" +
+	"\x11cert_file.missing\x12=is missing; write the path of a PEM file with the certificate\x1a\n" +
+	"this != ''R\bcertFile\x12~\n" +
+	"\bkey_file\x18\x02 \x01(\tBc\xbaH`\xba\x01]\n" +
+	"\x10key_file.missing\x12=is missing; write the path of a PEM file with the private key\x1a\n" +
+	"this != ''R\akeyFile\x12r\n" +
+	"\vmin_version\x18\x03 \x01(\tBQ\xbaHN\xba\x01K\n" +
+	"\x11min_version.known\x12\x1eis not known; write 1.2 or 1.3\x1a\x16this in ['1.2', '1.3']R\n" +
+	"minVersion\x12$\n" +
+	"\x0eclient_ca_file\x18\x04 \x01(\tR\fclientCaFile\x12\xae\x01\n" +
+	"\fclient_names\x18\x05 \x03(\tB\x8a\x01\xbaH\x86\x01\xba\x01\x82\x01\n" +
+	"\x11client_names.many\x12Yhas more than 100 names; keep 100, or give the clients certificates with a name in common\x1a\x12this.size() <= 100R\vclientNames\"\xfc\x05\n" +
 	"\bVerifier\x12\xfe\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\xe9\x01\xbaH\xe5\x01\xba\x01\xe1\x01\n" +
 	"\tname.form\x1a\xd3\x01this == '' ? 'is missing; write a short name, for example crm': this.matches('^[a-z0-9][a-z0-9_-]{0,62}$') ? '': 'is no name; write 1 to 63 lower case letters, digits, - and _, the first one a letter or a digit'R\x04name\x12E\n" +
@@ -1190,52 +1324,56 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Listeners)(nil),           // 1: bearergate.config.v1.Listeners
 	(*ExtAuthz)(nil),            // 2: bearergate.config.v1.ExtAuthz
 	(*AuthRequest)(nil),         // 3: bearergate.config.v1.AuthRequest
 	(*Admin)(nil),               // 4: bearergate.config.v1.Admin
-	(*Verifier)(nil),            // 5: bearergate.config.v1.Verifier
-	(*Calls)(nil),               // 6: bearergate.config.v1.Calls
-	(*Breaker)(nil),             // 7: bearergate.config.v1.Breaker
-	(*Verifytoken)(nil),         // 8: bearergate.config.v1.Verifytoken
-	(*Cache)(nil),               // 9: bearergate.config.v1.Cache
-	(*Credential)(nil),          // 10: bearergate.config.v1.Credential
-	(*Policy)(nil),              // 11: bearergate.config.v1.Policy
-	(*IdentityHeader)(nil),      // 12: bearergate.config.v1.IdentityHeader
-	(*Log)(nil),                 // 13: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
+	(*Tls)(nil),                 // 5: bearergate.config.v1.Tls
+	(*Verifier)(nil),            // 6: bearergate.config.v1.Verifier
+	(*Calls)(nil),               // 7: bearergate.config.v1.Calls
+	(*Breaker)(nil),             // 8: bearergate.config.v1.Breaker
+	(*Verifytoken)(nil),         // 9: bearergate.config.v1.Verifytoken
+	(*Cache)(nil),               // 10: bearergate.config.v1.Cache
+	(*Credential)(nil),          // 11: bearergate.config.v1.Credential
+	(*Policy)(nil),              // 12: bearergate.config.v1.Policy
+	(*IdentityHeader)(nil),      // 13: bearergate.config.v1.IdentityHeader
+	(*Log)(nil),                 // 14: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
-	5,  // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
-	9,  // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
-	10, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
-	11, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	13, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	14, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	6,  // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
+	10, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
+	11, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
+	12, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
+	14, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	15, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
 	2,  // 7: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
 	3,  // 8: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
 	4,  // 9: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
-	8,  // 10: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	14, // 11: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	6,  // 12: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
-	7,  // 13: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	14, // 14: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	14, // 15: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	14, // 16: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	14, // 17: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	14, // 18: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	14, // 19: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	14, // 20: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	12, // 21: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	5,  // 10: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
+	5,  // 11: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
+	5,  // 12: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
+	9,  // 13: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
+	15, // 14: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	7,  // 15: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	8,  // 16: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	15, // 17: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	15, // 18: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	15, // 19: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	15, // 20: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	15, // 21: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	15, // 22: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	15, // 23: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	13, // 24: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -1243,7 +1381,7 @@ func file_bearergate_config_v1_config_proto_init() {
 	if File_bearergate_config_v1_config_proto != nil {
 		return
 	}
-	file_bearergate_config_v1_config_proto_msgTypes[5].OneofWrappers = []any{
+	file_bearergate_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{
 		(*Verifier_Verifytoken)(nil),
 	}
 	type x struct{}
@@ -1252,7 +1390,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
