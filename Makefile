@@ -110,6 +110,10 @@ model: ## the model test of verifier/ without the race detector; a long one: CHE
 bench: ## benchmarks, with allocations
 	go test -run '^$$' -bench '$(RUN)' -benchmem $$($(UNIT_PACKAGES))
 
+.PHONY: peers
+peers: ## measure others that check tokens; OPA=, AUTHORINO= and OATHKEEPER= are checkouts (bench/peers/README.md)
+	bench/peers/run $(if $(OPA),--opa '$(OPA)') $(if $(AUTHORINO),--authorino '$(AUTHORINO)') $(if $(OATHKEEPER),--oathkeeper '$(OATHKEEPER)') --write
+
 $(TOOLS): tools/go.mod tools/go.sum
 	@scripts/setup tools
 
