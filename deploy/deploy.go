@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-//go:embed envoy/envoy.yaml envoy/envoy-http.yaml nginx/nginx.conf caddy/Caddyfile
+//go:embed envoy/envoy.yaml envoy/envoy-cache.yaml envoy/envoy-http.yaml nginx/nginx.conf nginx/nginx-cache.conf caddy/Caddyfile
 var recipes embed.FS
 
 // Recipe is the configuration of one edge proxy, as it stands in this folder.
@@ -36,6 +36,7 @@ type Recipe struct {
 	api     []slot
 	gateway []slot
 	admin   []slot
+	memory  []slot
 }
 
 // slot is a piece of a recipe's text that holds an address or a part of one.
@@ -47,20 +48,24 @@ type slot struct {
 	format string
 }
 
-// Addresses are the places that a recipe connects, each as host:port. An empty
-// one leaves what stands in the recipe.
+// Addresses are the places that a recipe connects, each but the last as
+// host:port. An empty one leaves what stands in the recipe.
 type Addresses struct {
 	// Edge is where clients come in: an IP address and a port. Default 0.0.0.0:8080.
 	// Port 0 is for Envoy alone; its admin page then says which port it took.
 	Edge string
 	// API is what the edge guards. Default 127.0.0.1:3000.
 	API string
-	// Gateway is the gateway's listener: ext_authz for [Envoy] (default
-	// 127.0.0.1:9191), auth_request for all others (default 127.0.0.1:9192).
+	// Gateway is the gateway's listener: ext_authz for [Envoy] and [EnvoyCache]
+	// (default 127.0.0.1:9191), auth_request for all others (default 127.0.0.1:9192).
 	Gateway string
 	// Admin is the proxy's own page for operators: an IP address and a port. Default
 	// 127.0.0.1:9901 for Envoy and 127.0.0.1:2019 for Caddy; nginx has none.
 	Admin string
+	// Memory is the folder in which [NginxCache] keeps answers, with the tokens that
+	// they are about: an absolute path on a file system in memory. nginx makes the
+	// folder. Default /run/bearergate-nginx; the others have none.
+	Memory string
 }
 
 // Envoy asks the gateway over gRPC.
@@ -72,6 +77,14 @@ func Envoy() Recipe {
 		gateway: []slot{envoyAddress("127.0.0.1", "9191")},
 		admin:   []slot{envoyAddress("127.0.0.1", "9901")},
 	}
+}
+
+// EnvoyCache is Envoy that asks over gRPC, and keeps what the gateway allows for as
+// long as that says.
+func EnvoyCache() Recipe {
+	r := Envoy()
+	r.Name, r.file = "envoy-cache", "envoy/envoy-cache.yaml"
+	return r
 }
 
 // EnvoyHTTP is Envoy that asks the gateway over HTTP.
@@ -95,6 +108,15 @@ func Nginx() Recipe {
 	}
 }
 
+// NginxCache asks with auth_request, and keeps what the gateway allows for as long
+// as that says.
+func NginxCache() Recipe {
+	r := Nginx()
+	r.Name, r.file = "nginx-cache", "nginx/nginx-cache.conf"
+	r.memory = []slot{{"proxy_cache_path /run/bearergate-nginx ", "proxy_cache_path %s "}}
+	return r
+}
+
 // Caddy asks the gateway with forward_auth.
 func Caddy() Recipe {
 	return Recipe{
@@ -107,7 +129,9 @@ func Caddy() Recipe {
 }
 
 // Recipes returns all of them.
-func Recipes() []Recipe { return []Recipe{Envoy(), EnvoyHTTP(), Nginx(), Caddy()} }
+func Recipes() []Recipe {
+	return []Recipe{Envoy(), EnvoyCache(), EnvoyHTTP(), Nginx(), NginxCache(), Caddy()}
+}
 
 func envoyAddress(host, port string) slot {
 	const text = "{ socket_address: { address: %s, port_value: %s } }"
@@ -150,6 +174,12 @@ func (r Recipe) At(a Addresses) (string, error) {
 			return "", fmt.Errorf("deploy/%s: address of the %s: %w", r.file, place.name, err)
 		}
 	}
+	if a.Memory != "" {
+		text, err = putFolder(text, a.Memory, r.memory)
+		if err != nil {
+			return "", fmt.Errorf("deploy/%s: folder in memory: %w", r.file, err)
+		}
+	}
 	return text, nil
 }
 
@@ -158,6 +188,20 @@ func put(text, address string, slots []slot) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return fill(text, slots, host, port, address)
+}
+
+// putFolder refuses what would mean something else than a path in a
+// configuration file.
+func putFolder(text, path string, slots []slot) (string, error) {
+	if !filepath.IsAbs(path) || strings.ContainsFunc(path, func(c rune) bool { return notInHost(c) && c != '/' }) {
+		return "", fmt.Errorf("%q: want an absolute path of letters, digits, and any of / . - _", path)
+	}
+	return fill(text, slots, path)
+}
+
+// fill puts what the values say in place of each slot.
+func fill(text string, slots []slot, values ...any) (string, error) {
 	if len(slots) == 0 {
 		return "", errors.New("this recipe has no place for it")
 	}
@@ -165,7 +209,7 @@ func put(text, address string, slots []slot) (string, error) {
 		if n := strings.Count(text, s.text); n != 1 {
 			return "", fmt.Errorf("%q stands %d times in the recipe, want once; the recipe and deploy.go must change together", s.text, n)
 		}
-		text = strings.Replace(text, s.text, fmt.Sprintf(s.format, host, port, address), 1)
+		text = strings.Replace(text, s.text, fmt.Sprintf(s.format, values...), 1)
 	}
 	return text, nil
 }

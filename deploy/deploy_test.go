@@ -80,6 +80,21 @@ func TestNoAddressesLeaveTheRecipeAsItStands(t *testing.T) {
 	}
 }
 
+func TestTheFolderInMemoryIsPutInItsPlace(t *testing.T) {
+	text, err := NginxCache().At(Addresses{Memory: "/dev/shm/a.b-c_d/1"})
+	if err != nil || strings.Contains(strings.Join(settings(text), "\n"), "/run/") || !strings.Contains(text, "proxy_cache_path /dev/shm/a.b-c_d/1 ") {
+		t.Errorf("%v, and the recipe is:\n%s", err, text)
+	}
+	for _, path := range []string{"relative", "./here", "/with space", "/a;b", "/a\n", "/a\"b", "/$host", "/a{"} {
+		if text, err := NginxCache().At(Addresses{Memory: path}); err == nil || text != "" {
+			t.Errorf("%q is accepted", path)
+		}
+	}
+	if _, err := Nginx().At(Addresses{Memory: "/dev/shm/x"}); err == nil {
+		t.Error("the recipe keeps no answers, but its folder is accepted")
+	}
+}
+
 func TestWhatIsNoAddressIsRefused(t *testing.T) {
 	tests := map[string]string{
 		"no port":                  "127.0.0.1",

@@ -19,6 +19,7 @@ import (
 // request is what a client sends.
 type request struct {
 	method string // GET if empty
+	host   string // api.example if empty
 	path   string // by default one of its own, which names the request in the edge's log
 	query  string // with its question mark
 	// lines are header lines, sent as they stand here, without an end of line. Over
@@ -30,6 +31,8 @@ type request struct {
 	// written is called when the edge has been sent all of an HTTP/1 request.
 	written func()
 }
+
+func (q request) authority() string { return either(q.host, "api.example") }
 
 // reply is what a client gets.
 type reply struct {
@@ -104,7 +107,7 @@ func (e *edge) overHTTP1(ctx context.Context, q request) (reply, error) {
 		}
 	}
 	var head bytes.Buffer
-	fmt.Fprintf(&head, "%s %s %s\r\nHost: api.example\r\n", q.method, q.path, q.proto)
+	fmt.Fprintf(&head, "%s %s %s\r\nHost: %s\r\n", q.method, q.path, q.proto, q.authority())
 	for _, line := range q.lines {
 		fmt.Fprintf(&head, "%s\r\n", line)
 	}
@@ -157,7 +160,7 @@ func (e *edge) overHTTP2(ctx context.Context, q request) (reply, error) {
 	r := (&http.Request{
 		Method: q.method,
 		URL:    &url.URL{Scheme: "http", Host: e.address, Path: path, RawQuery: query},
-		Host:   "api.example",
+		Host:   q.authority(),
 		Header: http.Header{},
 	}).WithContext(ctx)
 	for _, line := range q.lines {

@@ -26,6 +26,7 @@ type edge struct {
 	recipe  deploy.Recipe
 	address string // where clients come in
 	admin   string // Envoy's own page
+	memory  string // where nginx keeps answers
 	http2   *http.Transport
 	tls     *tls.Config // for requests over HTTP/1, if it wants TLS
 }
@@ -42,8 +43,10 @@ func (e *edge) speaks() []string {
 type edgeKind struct {
 	name   string
 	recipe deploy.Recipe
-	// change is put in place of what must be in the recipe.
-	change [2]string
+	// changes are put in place of what must be in the recipe.
+	changes [][2]string
+	// args are further arguments of the program.
+	args []string
 }
 
 func edgeKinds() []edgeKind {
@@ -52,15 +55,21 @@ func edgeKinds() []edgeKind {
 		{name: "Envoy over HTTP", recipe: deploy.EnvoyHTTP()},
 		{name: "nginx", recipe: deploy.Nginx()},
 		{name: "Caddy", recipe: deploy.Caddy()},
+		{name: "Envoy that keeps answers", recipe: deploy.EnvoyCache()},
+		{name: "nginx that keeps answers", recipe: deploy.NginxCache()},
 	}
 }
 
+// asks is the name of the recipe that the edge's is made of: one that keeps answers
+// decides as the other does.
+func (e *edge) asks() string { return strings.TrimSuffix(e.recipe.Name, "-cache") }
+
 // envoyVariants are the recipes with encode_raw_headers off, which is Envoy's default.
 func envoyVariants() []edgeKind {
-	off := [2]string{"encode_raw_headers: true", "encode_raw_headers: false"}
+	off := [][2]string{{"encode_raw_headers: true", "encode_raw_headers: false"}}
 	return []edgeKind{
-		{name: "Envoy over gRPC without raw headers", recipe: deploy.Envoy(), change: off},
-		{name: "Envoy over HTTP without raw headers", recipe: deploy.EnvoyHTTP(), change: off},
+		{name: "Envoy over gRPC without raw headers", recipe: deploy.Envoy(), changes: off},
+		{name: "Envoy over HTTP without raw headers", recipe: deploy.EnvoyHTTP(), changes: off},
 	}
 }
 
@@ -75,11 +84,14 @@ func (r *run) startEdge(t *testing.T, kind edgeKind, gateway gates, api string) 
 		t.Fatalf("%v; make test installs it", err)
 	}
 	addresses := deploy.Addresses{API: api, Gateway: gateway.authRequest}
+	if kind.recipe.Name == deploy.NginxCache().Name {
+		addresses.Memory = folderInMemory(t)
+	}
 	switch kind.recipe.Program {
 	case "envoy":
 		// Two Envoys can share a port without a word, so it picks its own.
 		addresses.Edge, addresses.Admin = "127.0.0.1:0", "127.0.0.1:0"
-		if kind.recipe.Name == deploy.Envoy().Name {
+		if kind.recipe.Name != deploy.EnvoyHTTP().Name {
 			addresses.Gateway = gateway.extAuthz
 		}
 	case "caddy":
@@ -91,17 +103,22 @@ func (r *run) startEdge(t *testing.T, kind edgeKind, gateway gates, api string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if kind.change[0] != "" {
-		if strings.Count(config, kind.change[0]) != 1 {
-			t.Fatalf("%s: %q is not in the recipe once", kind.name, kind.change[0])
+	for _, change := range kind.changes {
+		if strings.Count(config, change[0]) != 1 {
+			t.Fatalf("%s: %q is not in the recipe once", kind.name, change[0])
 		}
-		config = strings.Replace(config, kind.change[0], kind.change[1], 1)
+		config = strings.Replace(config, change[0], change[1], 1)
 	}
 
-	e := &edge{run: r, name: kind.name, recipe: kind.recipe, address: addresses.Edge, http2: newHTTP2(t)}
+	e := &edge{run: r, name: kind.name, recipe: kind.recipe, address: addresses.Edge, memory: addresses.Memory, http2: newHTTP2(t)}
 	dir := r.folder(t)
+	t.Cleanup(func() { r.outputs.addFolder(t, kind.name+", what it left", dir) })
 	e.process = r.start(t, kind.name, func(ctx context.Context) (*exec.Cmd, error) {
-		return kind.recipe.Command(ctx, program, dir, config)
+		cmd, err := kind.recipe.Command(ctx, program, dir, config)
+		if err == nil {
+			cmd.Args = append(cmd.Args, kind.args...)
+		}
+		return cmd, err
 	})
 	if kind.recipe.Program == "envoy" {
 		eventually(t, kind.name+" has started", func() error {
@@ -190,4 +207,23 @@ func get(ctx context.Context, url string) (string, error) {
 		err = fmt.Errorf("%s: %s", url, got.Status)
 	}
 	return string(text), err
+}
+
+// folderInMemory returns the path of a folder that does not exist yet, on a file
+// system in memory. nginx's workers, who are another user, can get there.
+func folderInMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "bearergate-e2e-") //nolint:usetesting // t.TempDir may be on a disk
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "kept")
 }

@@ -41,6 +41,9 @@ type settings struct {
 	// Addresses of the listeners; by default the gateway picks free ports.
 	gates
 	admin string
+	// policy is the default policy and cache what is remembered, in YAML; by default
+	// what the gateway makes of nothing.
+	policy, cache string
 	// flags are further flags of serve.
 	flags []string
 }
@@ -55,8 +58,10 @@ verifiers:
   - name: crm
     verifytoken: {url: %q}
     timeout: %s
+cache: %s
+default_policy: %s
 log: {level: debug}
-`, either(s.extAuthz, free), either(s.authRequest, free), either(s.admin, free), s.endpoint, s.timeout)
+`, either(s.extAuthz, free), either(s.authRequest, free), either(s.admin, free), s.endpoint, s.timeout, either(s.cache, "{}"), either(s.policy, "{}"))
 }
 
 // startGateway runs bearergate serve and waits until it listens everywhere.

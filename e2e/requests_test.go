@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,7 +163,7 @@ func testCredentials(t *testing.T, s *stack) {
 					protos = e.speaks()
 				}
 				want := test.want
-				for _, name := range []string{e.recipe.Name, e.name} {
+				for _, name := range []string{e.asks(), e.name} {
 					if other, ok := test.but[name]; ok {
 						want = other
 					}
@@ -277,11 +278,13 @@ func testAPIAnswers(t *testing.T, s *stack) {
 }
 
 // testClaims shows that no client can say what only an edge or the gateway may say.
+// The headers that tell it who is calling are the gateway's own.
 func testClaims(t *testing.T, s *stack) {
 	const lie = "a lie of the client"
 	names := []string{
-		"X-Bearergate-Reason", "x-bearergate-fingerprint", "X_Bearergate_Reason", "X-Bearergate_Reason", "X-Original-URI", "X-Original-Method",
-		"X-Envoy-Auth-Headers-To-Remove", "X-Envoy-Auth-Partial-Body",
+		"X-Bearergate-Reason", "x-bearergate-fingerprint", "X-BEARERGATE-FINGERPRINT", "X_Bearergate_Fingerprint", "X-Bearergate_Fingerprint",
+		"x_bearergate-fingerprint", "X_Bearergate_Reason", "X-Bearergate_Reason", "X-Bearergate-Depends-On", "X-Original-URI", "X-Original-Method",
+		"X-Envoy-Auth-Headers-To-Remove", "X-Envoy-Auth-Partial-Body", "X-Accel-Expires",
 	}
 	for _, e := range s.edges {
 		t.Run(e.name, func(t *testing.T) {
@@ -292,14 +295,27 @@ func testClaims(t *testing.T, s *stack) {
 					for _, name := range names {
 						lines = append(lines, name+": "+lie)
 					}
-					got, name := e.send(t, request{proto: proto, lines: append(lines, bearerLine(s.endpoint.issue(t))...)})
-					s.check(t, e, got, name, allowed)
-					for key, values := range s.api.of(name)[0].header {
-						if strings.Contains(strings.ToLower(key), "bearergate") && slices.Contains(values, lie) {
-							t.Errorf("the API got the client's %s", key)
+					token := s.endpoint.issue(t)
+					fingerprints := map[string]bool{}
+					for range 5 { // an edge that keeps answers gives the last ones itself
+						got, name := e.send(t, request{proto: proto, lines: append(lines, bearerLine(token)...)})
+						s.check(t, e, got, name, allowed)
+						header := s.api.of(name)[0].header
+						for key, values := range header {
+							if strings.Contains(strings.ToLower(key), "bearergate") && slices.Contains(values, lie) {
+								t.Errorf("the API got the client's %s", key)
+							}
 						}
+						fingerprint := header["X-Bearergate-Fingerprint"]
+						if len(fingerprint) != 1 || !regexp.MustCompile("^[0-9a-f]{12}$").MatchString(fingerprint[0]) {
+							t.Fatalf("the API is told the fingerprint %q", fingerprint)
+						}
+						fingerprints[fingerprint[0]] = true
 					}
-					got, name = e.send(t, request{proto: proto, lines: lines})
+					if len(fingerprints) != 1 {
+						t.Errorf("one token has the fingerprints %v", fingerprints)
+					}
+					got, name := e.send(t, request{proto: proto, lines: lines})
 					s.check(t, e, got, name, missingToken)
 				})
 			}

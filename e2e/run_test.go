@@ -72,7 +72,9 @@ func TestBehindRealProxies(t *testing.T) {
 		for name, flags := range map[string][]string{"on a good day": nil, "on a good day with the generated codec": {"--generated-codec"}} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				s := r.startStack(t, name, append(edgeKinds(), envoyVariants()...), settings{timeout: "3s", flags: flags})
+				s := r.startStack(t, name, append(edgeKinds(), envoyVariants()...), settings{
+					timeout: "3s", flags: flags, policy: "{edge_cache: 10s, identity: [{name: X-Bearergate-Fingerprint, fingerprint: true}]}",
+				})
 				t.Run("by what they carry", func(t *testing.T) { testCredentials(t, s) })
 				t.Run("by method", func(t *testing.T) { testMethods(t, s) })
 				t.Run("with large bodies", func(t *testing.T) { testBodies(t, s) })
@@ -83,6 +85,10 @@ func TestBehindRealProxies(t *testing.T) {
 				t.Run("many at once with one new token", func(t *testing.T) { testOneTokenAtOnce(t, s) })
 			})
 		}
+		t.Run("that the edge answers itself", func(t *testing.T) {
+			t.Parallel()
+			testKeeping(t, r)
+		})
 		t.Run("on a bad night", func(t *testing.T) {
 			t.Parallel()
 			// The gateway is to come back where it was, so it does not pick its ports itself.

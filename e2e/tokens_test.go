@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -129,6 +131,19 @@ func (o *outputs) addFile(name, path string) {
 		o.files = map[string]string{}
 	}
 	o.files[path] = name
+}
+
+// addFolder has every file in a folder searched, as it is at the end.
+func (o *outputs) addFolder(t *testing.T, name, dir string) {
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			o.addFile(name, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // addText has a text searched.

@@ -1,0 +1,334 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bearergate/bearergate/crmnow"
+	"github.com/bearergate/bearergate/deploy"
+)
+
+// life is how long the gateway of these tests uses an answer, and lets an edge use it.
+const life = 4 * time.Second
+
+// keepers are the edges that keep answers, with several workers.
+func keepers() []edgeKind {
+	return []edgeKind{
+		{
+			name: "Envoy with three workers that keep answers", recipe: deploy.EnvoyCache(), args: []string{"--concurrency", "3"},
+			changes: [][2]string{{"local LIMIT = 5000", "local LIMIT = 20"}},
+		},
+		{
+			name: "nginx with three workers that keep answers", recipe: deploy.NginxCache(),
+			changes: [][2]string{
+				{"worker_processes auto;", "worker_processes 3;"},
+				{"keys_zone=bearergate:2m", "keys_zone=bearergate:32k"},
+				{"auth_request_set $gate_fingerprint", "auth_request_set $gate_partner $upstream_http_x_partner;\nauth_request_set $gate_fingerprint"},
+				{"proxy_set_header X-Bearergate-Fingerprint", "proxy_set_header X-Partner $gate_partner;\nproxy_set_header X-Bearergate-Fingerprint"},
+			},
+		},
+	}
+}
+
+// testKeeping is about edges that keep what the gateway allows. A gateway stands
+// behind each edge alone, so that its decisions can be counted.
+func testKeeping(t *testing.T, r *run) {
+	for _, kind := range keepers() {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			s := r.startStack(t, kind.name, []edgeKind{kind}, settings{
+				timeout: "3s",
+				cache:   fmt.Sprintf("{valid_ttl: %s, invalid_ttl: 1ms, refresh_before: 0s}", life),
+				policy: fmt.Sprintf("{edge_cache: %s, identity: [{name: X-Partner, constant: crm now}, "+
+					"{name: X-Bearergate-Fingerprint, fingerprint: true}]}", life),
+			})
+			k := &keeper{s, s.edges[0]}
+			t.Run("the gateway is asked seldom, and the API told all the same", k.testAskedSeldom)
+			t.Run("a token that was withdrawn stops in time", k.testWithdrawn)
+			t.Run("a token that has ended stops in time", k.testEnded)
+			t.Run("two tokens share no answer", k.testTwoTokens)
+			t.Run("two hosts share no answer", k.testTwoHosts)
+			t.Run("refusals are not kept", k.testRefusals)
+			t.Run("no client brings what lets it through", k.testForgeries)
+			t.Run("a flood of tokens stays within bounds", k.testFlood)
+		})
+	}
+	t.Run("more than an edge compares is not kept", func(t *testing.T) {
+		for _, kind := range keepers() {
+			// As if the gateway had named something of which the edge knows nothing.
+			switch kind.recipe.Program {
+			case "envoy":
+				kind.changes = append(kind.changes, [2]string{"COVERED = { authorization = true,", "COVERED = { authorization = false,"})
+			default:
+				kind.changes = append(kind.changes, [2]string{`        "~^200 valid authorization(, host)?$" 0;`, `        "~^200 valid host$" 0;`})
+			}
+			kind.name += ", but not these"
+			t.Run(kind.name, func(t *testing.T) {
+				t.Parallel()
+				s := r.startStack(t, kind.name, []edgeKind{kind}, settings{timeout: "3s", policy: "{edge_cache: 60s}"})
+				k := &keeper{s, s.edges[0]}
+				token := s.endpoint.issue(t)
+				begin := k.decisions(t)
+				for range 20 {
+					k.ask(t, token, allowed)
+				}
+				if asked := k.decisions(t) - begin; asked != 20 {
+					t.Errorf("the gateway was asked %d times about 20 requests", asked)
+				}
+			})
+		}
+	})
+}
+
+// keeper is a stack with one edge.
+type keeper struct {
+	*stack
+
+	edge *edge
+}
+
+// ask sends a request on a connection of its own, so that it may come to any worker.
+func (k *keeper) ask(t *testing.T, token string, want answer, lines ...string) arrival {
+	t.Helper()
+	got, name := k.edge.send(t, request{lines: append(bearerLine(token), lines...)})
+	k.check(t, k.edge, got, name, want)
+	if want != allowed {
+		return arrival{}
+	}
+	return k.api.of(name)[0]
+}
+
+// decisions returns how many the gateway has made.
+func (k *keeper) decisions(t *testing.T) int {
+	t.Helper()
+	page, err := get(t.Context(), "http://"+k.gateway.settings.admin+"/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0
+	for _, line := range regexp.MustCompile(`(?m)^bearergate_decisions_total\{.*\} (\d+)$`).FindAllStringSubmatch(page, -1) {
+		n, err := strconv.Atoi(line[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += n
+	}
+	return sum
+}
+
+// testAskedSeldom: in a hundred requests, most of which the edge answers itself,
+// the API sees what it would see if each was asked about.
+func (k *keeper) testAskedSeldom(t *testing.T) {
+	const requests = 100
+	token := k.endpoint.issue(t)
+	begin, since := k.decisions(t), time.Now()
+	seen := map[string]bool{}
+	for range requests {
+		h := k.ask(t, token, allowed, "X-Partner: a lie", "x-partner: another", "X_Partner: a third", "X-Bearergate-Fingerprint: a lie").header
+		if partner := h["X-Partner"]; len(partner) != 1 || partner[0] != "crm now" {
+			t.Fatalf("the API is told X-Partner: %q", partner)
+		}
+		for name := range h {
+			if strings.Contains(name, "_") {
+				t.Fatalf("the API got the client's %s", name)
+			}
+		}
+		seen[h.Get("X-Bearergate-Fingerprint")] = true
+	}
+	if len(seen) != 1 || seen[""] {
+		t.Errorf("the API is told the fingerprints %v", seen)
+	}
+	// Each worker asks again when an answer has ended.
+	most := 3 * int(1+time.Since(since)/time.Second)
+	if asked := k.decisions(t) - begin; asked < 1 || asked > min(most, requests/2) {
+		t.Errorf("the gateway was asked %d times about %d requests in %s", asked, requests, time.Since(since))
+	}
+}
+
+// stops sends the token until it is refused, and fails when that takes longer than
+// an answer that was there at the beginning may live.
+func (k *keeper) stops(t *testing.T, token string) {
+	t.Helper()
+	since, refused := time.Now(), 0
+	// What was allowed before lives no longer than this. A second more is for an
+	// answer that was long on its way on a busy machine.
+	for limit := life + time.Second; refused < 30; {
+		sent := time.Since(since)
+		got, _ := k.edge.send(t, request{lines: bearerLine(token)})
+		switch got.status {
+		case http.StatusUnauthorized:
+			refused++
+		case http.StatusOK:
+			refused = 0 // by another worker
+			if sent > limit {
+				t.Fatalf("it passes after %s", sent)
+			}
+		default:
+			t.Fatalf("got %d", got.status)
+		}
+	}
+}
+
+// warm has every worker know a token.
+func (k *keeper) warm(t *testing.T, token string) {
+	t.Helper()
+	for range 30 {
+		k.ask(t, token, allowed)
+	}
+}
+
+func (k *keeper) testWithdrawn(t *testing.T) {
+	token := k.endpoint.issue(t)
+	k.warm(t, token)
+	if !k.endpoint.Revoke(crmnow.NewSecret(token)) {
+		t.Fatal("the endpoint does not know the token")
+	}
+	k.stops(t, token)
+}
+
+func (k *keeper) testEnded(t *testing.T) {
+	grant, err := k.endpoint.Issue(2 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := k.run.tokens.add(grant.AccessToken.Reveal())
+	k.ask(t, token, allowed)
+	k.stops(t, token)
+}
+
+func (k *keeper) testTwoTokens(t *testing.T) {
+	one, two := k.endpoint.issue(t), k.endpoint.issue(t)
+	k.warm(t, one)
+	first := k.ask(t, one, allowed).header.Get("X-Bearergate-Fingerprint")
+	for range 30 {
+		if second := k.ask(t, two, allowed).header.Get("X-Bearergate-Fingerprint"); second == first {
+			t.Fatal("the second token has the fingerprint of the first")
+		}
+		// One that begins, ends or is written like it.
+		for _, other := range []string{one[:len(one)-1], one + "x", strings.ToLower(one), "x" + one} {
+			if other != one {
+				k.ask(t, k.run.tokens.add(other), invalidToken)
+			}
+		}
+	}
+	k.ask(t, k.run.tokens.invent(40), invalidToken)
+}
+
+// testTwoHosts: what was allowed for one host is asked about for another.
+func (k *keeper) testTwoHosts(t *testing.T) {
+	token := k.endpoint.issue(t)
+	k.warm(t, token)
+	for i := range 5 {
+		begin := k.decisions(t)
+		got, name := k.edge.send(t, request{host: fmt.Sprintf("other-%d.example", i), lines: bearerLine(token)})
+		k.check(t, k.edge, got, name, allowed)
+		if asked := k.decisions(t) - begin; asked != 1 {
+			t.Errorf("the gateway was asked %d times about a request to another host, want once", asked)
+		}
+	}
+}
+
+func (k *keeper) testRefusals(t *testing.T) {
+	token := k.run.tokens.invent(40)
+	for range 10 {
+		k.ask(t, token, invalidToken)
+	}
+	begin := k.decisions(t)
+	for range 10 {
+		k.ask(t, k.run.tokens.invent(40), invalidToken)
+	}
+	if asked := k.decisions(t) - begin; asked != 10 {
+		t.Errorf("the gateway was asked %d times about 10 requests that it refused", asked)
+	}
+	token = k.run.tokens.invent(40)
+	end := k.endpoint.trouble(t, crmnow.Fault{Status: http.StatusInternalServerError, Times: 1})
+	defer end()
+	k.ask(t, token, noVerifier)
+	end()
+	k.endpoint.accept(t, token)
+	// The next question is answered, whoever was asked before.
+	for range 10 {
+		k.ask(t, token, allowed)
+	}
+}
+
+// testForgeries sends what lets a request through when others say it: an answer of
+// the gateway, or words of an edge to itself.
+func (k *keeper) testForgeries(t *testing.T) {
+	good := k.endpoint.issue(t)
+	k.warm(t, good)
+	lines := []string{
+		"bearergate: kept", "kept: true", "X-Bearergate-Kept: true", "X-Bearergate-Depends-On: authorization", "X-Bearergate-Reason: valid",
+		"X-Accel-Expires: 300", "Cache-Control: max-age=300, only-if-cached", "X-Envoy-Dynamic-Metadata: bearergate.kept=true",
+		"X-Envoy-Filter-Metadata: {\"bearergate\":{\"kept\":true}}", "If-None-Match: *", "Range: bytes=0-0", "Cookie: kept=true",
+	}
+	for range 10 {
+		got, name := k.edge.send(t, request{lines: lines})
+		k.check(t, k.edge, got, name, missingToken)
+		k.ask(t, k.run.tokens.invent(40), invalidToken, lines...)
+		// A good token that is known to every worker, and something beside it.
+		twice := multipleTokens
+		if k.edge.recipe.Program == "nginx" {
+			twice = badRequest
+		}
+		k.ask(t, good, twice, bearerLine(good)...)
+		k.ask(t, k.run.tokens.invent(40), twice, bearerLine(good)...)
+		k.ask(t, good+","+good, multipleTokens)
+	}
+}
+
+// testFlood: more good tokens than there is room for all pass, and leave no more
+// behind than there is room for.
+func (k *keeper) testFlood(t *testing.T) {
+	const tokens = 500
+	for range tokens {
+		k.ask(t, k.endpoint.issue(t), allowed)
+	}
+	if k.edge.recipe.Program == "nginx" {
+		files := 0
+		err := filepath.WalkDir(k.edge.memory, func(_ string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.Type().IsRegular() {
+				files++
+			}
+			return err
+		})
+		// 32 KiB are less than 256 of the 128 bytes that nginx has for each.
+		if err != nil || files < 10 || files > 256 {
+			t.Errorf("nginx keeps %d answers, %v", files, err)
+		}
+		return
+	}
+	most := 0
+	eventually(t, "Envoy has logged its last request", func() error {
+		text, err := os.ReadFile(k.edge.stdout)
+		if err != nil {
+			return err
+		}
+		lines := 0
+		for line := range bytes.Lines(text) {
+			var entry logEntry
+			if json.Unmarshal(line, &entry) == nil {
+				lines++
+				most = max(most, entry.KeptAnswers)
+			}
+		}
+		if lines < tokens {
+			return fmt.Errorf("%d lines", lines)
+		}
+		return nil
+	})
+	// Two generations of 20.
+	if most > 40 || most <= 20 {
+		t.Errorf("a worker of Envoy keeps up to %d answers", most)
+	}
+}
