@@ -156,6 +156,7 @@ func envoyAddresses(ctx context.Context, dir string) (admin, edge string, err er
 	}
 	var listeners struct {
 		Statuses []struct {
+			Name    string `json:"name"`
 			Address struct {
 				Socket struct {
 					Address string `json:"address"`
@@ -167,11 +168,12 @@ func envoyAddresses(ctx context.Context, dir string) (admin, edge string, err er
 	if err := json.Unmarshal([]byte(page), &listeners); err != nil {
 		return "", "", err
 	}
-	if len(listeners.Statuses) != 1 {
-		return "", "", fmt.Errorf("%d listeners, want 1", len(listeners.Statuses))
+	for _, status := range listeners.Statuses {
+		if socket := status.Address.Socket; status.Name == "edge" {
+			return admin, net.JoinHostPort(socket.Address, strconv.Itoa(socket.Port)), nil
+		}
 	}
-	socket := listeners.Statuses[0].Address.Socket
-	return admin, net.JoinHostPort(socket.Address, strconv.Itoa(socket.Port)), nil
+	return "", "", fmt.Errorf("there is no listener edge among %d", len(listeners.Statuses))
 }
 
 // noteAdminPages has what Envoy shows to operators searched for tokens.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,6 +64,14 @@ func testKeeping(t *testing.T, r *run) {
 			t.Run("a flood of tokens stays within bounds", k.testFlood)
 		})
 	}
+	t.Run("two policies share no answer", func(t *testing.T) {
+		for _, kind := range keepers() {
+			t.Run(kind.name, func(t *testing.T) {
+				t.Parallel()
+				testTwoPolicies(t, r, kind)
+			})
+		}
+	})
 	t.Run("more than an edge compares is not kept", func(t *testing.T) {
 		for _, kind := range keepers() {
 			// As if the gateway had named something of which the edge knows nothing.
@@ -236,6 +245,73 @@ func (k *keeper) testTwoHosts(t *testing.T) {
 			t.Errorf("the gateway was asked %d times about a request to another host, want once", asked)
 		}
 	}
+}
+
+// testTwoPolicies has two doors in one edge, each with a gateway of its own: what one
+// gateway allows, the other is asked about.
+func testTwoPolicies(t *testing.T, r *run, kind edgeKind) {
+	with := settings{timeout: "3s", policy: fmt.Sprintf("{edge_cache: %s}", life)}
+	second := r.startStack(t, kind.name+", the second policy", nil, with)
+	door := r.ports.free(t)
+	kind.name += ", with two policies"
+	kind.changes = append(kind.changes[:0:0], secondDoor(t, kind.recipe, door, second.gateway.settings.gates)...)
+	first := r.startStack(t, kind.name, []edgeKind{kind}, with)
+	k := &keeper{first, first.edges[0]}
+	other := *k.edge
+	other.address = door
+	ask := func(e *edge, s *stack, token string, want answer) {
+		t.Helper()
+		got, name := e.send(t, request{lines: bearerLine(token)})
+		s.check(t, e, got, name, want)
+	}
+	ones, others := first.endpoint.issue(t), second.endpoint.issue(t)
+	for range 30 {
+		ask(k.edge, first, ones, allowed)
+		ask(&other, second, others, allowed)
+	}
+	for range 30 {
+		ask(&other, second, ones, invalidToken)
+		ask(k.edge, first, others, invalidToken)
+	}
+}
+
+// secondDoor returns the changes that give a recipe another door with another gateway
+// behind it, and all else alike.
+func secondDoor(t *testing.T, recipe deploy.Recipe, door string, gateway gates) [][2]string {
+	t.Helper()
+	text, err := recipe.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	between := func(begin, end string) string {
+		_, rest, found := strings.Cut(text, begin)
+		part, _, ends := strings.Cut(rest, end)
+		if !found || !ends {
+			t.Fatalf("%q to %q is not in the recipe", begin, end)
+		}
+		return begin + part
+	}
+	if recipe.Program == "nginx" {
+		server := strings.NewReplacer("0.0.0.0:8080", door, "http://bearergate/", "http://another/", "127.0.0.1:9192", gateway.authRequest)
+		const anchor = "    # When to come back: what the gateway says"
+		upstream := strings.Replace(between("    upstream bearergate {", "    upstream api {"), "upstream bearergate", "upstream another", 1)
+		return [][2]string{{anchor, server.Replace(upstream) + server.Replace(between("    server {\n        listen 0.0.0.0:8080", "\n    }\n}\n")) + "\n    }\n" + anchor}}
+	}
+	place := func(address string) string {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("{ socket_address: { address: %s, port_value: %s } }", host, port)
+	}
+	listener := strings.NewReplacer(
+		"name: edge", "name: another", "{ socket_address: { address: 0.0.0.0, port_value: 8080 } }", place(door),
+		"cluster_name: bearergate", "cluster_name: another",
+	).Replace(between("  - name: edge\n", "  clusters:\n"))
+	cluster := strings.NewReplacer(
+		"name: bearergate", "name: another", "{ socket_address: { address: 127.0.0.1, port_value: 9191 } }", place(gateway.extAuthz),
+	).Replace(text[strings.Index(text, "  - name: bearergate\n    type:"):])
+	return [][2]string{{"  clusters:\n", listener + "  clusters:\n" + cluster}}
 }
 
 func (k *keeper) testRefusals(t *testing.T) {
