@@ -77,19 +77,37 @@ type Result struct {
 // PerSecond is how many requests were answered in a second.
 func (r *Result) PerSecond() float64 { return float64(r.Times.Count()) / r.Took.Seconds() }
 
-// Closed keeps all connections busy for a time. The requests' numbers begin at first
-// and go around.
-func (l *Load) Closed(ctx context.Context, first int, duration time.Duration) (*Result, error) {
+// Closed keeps all connections busy for a time. The requests' numbers begin at 0 and
+// go around.
+func (l *Load) Closed(ctx context.Context, duration time.Duration) (*Result, error) {
+	var next atomic.Int64
+	end := l.since() + duration
+	return l.keepBusy(ctx, func(now time.Duration) (int, bool) {
+		return int(next.Add(1)-1) % l.cycle, now < end
+	})
+}
+
+// Each sends the requests from one number up to another one, which is not sent, each
+// once.
+func (l *Load) Each(ctx context.Context, from, to int) (*Result, error) {
+	var next atomic.Int64
+	next.Store(int64(from))
+	return l.keepBusy(ctx, func(time.Duration) (int, bool) {
+		n := int(next.Add(1) - 1)
+		return n, n < to
+	})
+}
+
+// keepBusy sends what next gives it, until it gives no more.
+func (l *Load) keepBusy(ctx context.Context, next func(now time.Duration) (int, bool)) (*Result, error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // or else they wait for ever
 	defer stop()
 	results := make([]Histogram, len(l.conns))
 	errs := make([]error, len(l.conns))
 	begin := l.since()
-	var next atomic.Int64
-	next.Store(int64(first))
 	var group sync.WaitGroup
 	for i, c := range l.conns {
-		group.Go(func() { errs[i] = l.keepBusy(ctx, c, &next, begin+duration, &results[i]) })
+		group.Go(func() { errs[i] = l.keepConnBusy(ctx, c, next, &results[i]) })
 	}
 	group.Wait()
 	r := &Result{Took: l.since() - begin}
@@ -105,10 +123,15 @@ func (l *Load) Closed(ctx context.Context, first int, duration time.Duration) (*
 	return r, nil
 }
 
-func (l *Load) keepBusy(ctx context.Context, c conn, next *atomic.Int64, end time.Duration, times *Histogram) error {
+func (l *Load) keepConnBusy(ctx context.Context, c conn, next func(time.Duration) (int, bool), times *Histogram) error {
 	batch := make([]request, 0, l.depth)
+	add := func(now time.Duration) {
+		if n, ok := next(now); ok && ctx.Err() == nil {
+			batch = append(batch, request{n, now})
+		}
+	}
 	for range l.depth {
-		batch = append(batch, request{l.number(next), l.since()})
+		add(l.since())
 	}
 	for flying := 0; ; {
 		if err := c.send(batch); err != nil {
@@ -123,9 +146,7 @@ func (l *Load) keepBusy(ctx context.Context, c conn, next *atomic.Int64, end tim
 			now := l.since()
 			times.Add(now - r.at)
 			flying--
-			if now < end && ctx.Err() == nil {
-				batch = append(batch, request{l.number(next), now})
-			}
+			add(now)
 		})
 		if err != nil {
 			return err
@@ -133,10 +154,8 @@ func (l *Load) keepBusy(ctx context.Context, c conn, next *atomic.Int64, end tim
 	}
 }
 
-func (l *Load) number(next *atomic.Int64) int { return int(next.Add(1)-1) % l.cycle }
-
 // Open sends requests at a rate per second for a time, and waits for all answers.
-func (l *Load) Open(ctx context.Context, first, rate int, duration time.Duration) (*Result, error) {
+func (l *Load) Open(ctx context.Context, rate int, duration time.Duration) (*Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // or else they wait for ever
@@ -153,7 +172,7 @@ func (l *Load) Open(ctx context.Context, first, rate int, duration time.Duration
 		})
 	}
 	begin := l.since() + time.Millisecond // all are ready by then
-	plan.run(ctx, begin, l.since, l.sleep, func(n int, at time.Duration) { due <- request{(first + n) % l.cycle, at} })
+	plan.run(ctx, begin, l.since, l.sleep, func(n int, at time.Duration) { due <- request{n % l.cycle, at} })
 	behind := int64(plan.count) - answered.Load()
 	close(due)
 	group.Wait()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -101,7 +102,7 @@ func TestOpenLoadChargesForWhatWasDue(t *testing.T) {
 				for range tt.conns {
 					l.conns = append(l.conns, newServer(1, tt.takes))
 				}
-				r, err := l.Open(t.Context(), 0, tt.rate, tt.duration)
+				r, err := l.Open(t.Context(), tt.rate, tt.duration)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -129,7 +130,7 @@ func TestClosedLoad(t *testing.T) {
 			seen[n]++
 			return time.Millisecond
 		}))
-		r, err := l.Closed(t.Context(), 7, 100*time.Millisecond)
+		r, err := l.Closed(t.Context(), 100*time.Millisecond)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,6 +148,29 @@ func TestClosedLoad(t *testing.T) {
 			if seen[n] < 10 || seen[n] > 11 {
 				t.Errorf("request %d was sent %d times", n, seen[n])
 			}
+		}
+	})
+}
+
+func TestEachIsSentOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		seen := map[int]int{}
+		l := newLoad(4, 10)
+		for range 3 {
+			l.conns = append(l.conns, newServer(4, func(n int) time.Duration {
+				mu.Lock()
+				defer mu.Unlock()
+				seen[n]++
+				return time.Millisecond
+			}))
+		}
+		r, err := l.Each(t.Context(), 5, 105)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Times.Count() != 100 || len(seen) != 100 || seen[5] != 1 || seen[104] != 1 {
+			t.Errorf("%d answers to %d requests", r.Times.Count(), len(seen))
 		}
 	})
 }
@@ -223,8 +247,8 @@ func TestChecks(t *testing.T) {
 			l, err := checks.Open(t.Context())
 			if err == nil {
 				defer l.Close()
-				if _, err = l.Closed(t.Context(), 0, 30*time.Millisecond); err == nil {
-					_, err = l.Open(t.Context(), 1, 1000, 30*time.Millisecond)
+				if _, err = l.Closed(t.Context(), 30*time.Millisecond); err == nil {
+					_, err = l.Open(t.Context(), 1000, 30*time.Millisecond)
 				}
 			}
 			if fmt.Sprint(err) != "<nil>" != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
@@ -299,8 +323,8 @@ func TestRequests(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer load.Close()
-			if _, err = load.Closed(t.Context(), 0, 20*time.Millisecond); err == nil {
-				_, err = load.Open(t.Context(), 0, 1000, 20*time.Millisecond)
+			if _, err = load.Closed(t.Context(), 20*time.Millisecond); err == nil {
+				_, err = load.Open(t.Context(), 1000, 20*time.Millisecond)
 			}
 			if (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("got error %v, want %q", err, tt.err)
@@ -337,9 +361,9 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 				t.Fatal(err)
 			}
 			if open {
-				_, err = load.Open(ctx, 0, 1000, time.Hour)
+				_, err = load.Open(ctx, 1000, time.Hour)
 			} else {
-				_, err = load.Closed(ctx, 0, time.Hour)
+				_, err = load.Closed(ctx, time.Hour)
 			}
 			if err == nil {
 				t.Error("no error though nothing was answered")

@@ -60,12 +60,12 @@ type Turn struct {
 
 // Take lets a load go on for a time, as fast as the server answers, and measures it.
 func Take(ctx context.Context, p *Process, l *load.Load, duration time.Duration) (Turn, error) {
-	return take(ctx, p, func() (*load.Result, error) { return l.Closed(ctx, 0, duration) })
+	return take(ctx, p, func() (*load.Result, error) { return l.Closed(ctx, duration) })
 }
 
 // TakeAt lets a load go on for a time, at a rate, and measures it.
 func TakeAt(ctx context.Context, p *Process, l *load.Load, rate int, duration time.Duration) (Turn, error) {
-	return take(ctx, p, func() (*load.Result, error) { return l.Open(ctx, 0, rate, duration) })
+	return take(ctx, p, func() (*load.Result, error) { return l.Open(ctx, rate, duration) })
 }
 
 func take(ctx context.Context, p *Process, send func() (*load.Result, error)) (Turn, error) {
