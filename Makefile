@@ -107,7 +107,16 @@ model: ## the model test of verifier/ without the race detector; a long one: CHE
 	@go test -count=1 -v -timeout 24h -run '^TestModel$$' ./verifier -rapid.checks=$(CHECKS) | sed -E '/^=== |\[rapid\] OK/d'
 
 .PHONY: bench
-bench: ## benchmarks, with allocations
+bench: ## what a check costs beside servers that allow everything; writes docs/performance.md; under 10 minutes
+	@scripts/setup bench
+	@go run ./bench/check -write
+
+.PHONY: bench-check
+bench-check: ## fail if a check costs more, beside a server that allows everything, than docs/performance.json says
+	@go run ./bench/check -guard
+
+.PHONY: microbench
+microbench: ## Go's own benchmarks, with allocations
 	go test -run '^$$' -bench '$(RUN)' -benchmem $$($(UNIT_PACKAGES))
 
 .PHONY: peers

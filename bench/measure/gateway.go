@@ -122,16 +122,15 @@ func (g Gateway) start(ctx context.Context) (*Process, *bufio.Reader, error) {
 
 // awaitListeners reads where the gateway listens from its log.
 func (p *Process) awaitListeners(out *bufio.Reader) error {
+	said := ""
 	for p.GRPC == "" || p.HTTP == "" || p.metrics == "" {
 		line, err := out.ReadString('\n')
 		if err != nil {
-			return fmt.Errorf("the gateway ended: %s", line)
+			return fmt.Errorf("the gateway ended: %s%s", said, line)
 		}
 		var entry struct{ Msg, Listener, Address string }
-		if json.Unmarshal([]byte(line), &entry) != nil {
-			return fmt.Errorf("the gateway does not start: %s", line)
-		}
-		if entry.Msg != "listening" {
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "listening" {
+			said += line
 			continue
 		}
 		switch entry.Listener {

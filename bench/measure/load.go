@@ -3,6 +3,7 @@ package measure
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"time"
 
@@ -65,6 +66,9 @@ func Take(ctx context.Context, p *Process, l *load.Load, duration time.Duration)
 
 // TakeAt lets a load go on for a time, at a rate, and measures it.
 func TakeAt(ctx context.Context, p *Process, l *load.Load, rate int, duration time.Duration) (Turn, error) {
+	// Who sends what is due must not wait for who reads answers: the kernel wakes a
+	// thread at once, Go's scheduler a goroutine when another one pauses.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * allCores()))
 	return take(ctx, p, func() (*load.Result, error) { return l.Open(ctx, rate, duration) })
 }
 

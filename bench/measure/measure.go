@@ -56,6 +56,15 @@ func CPU(t Turn) float64 { return float64(t.CPU) }
 // Rate is requests per second.
 func Rate(t Turn) float64 { return t.PerSecond }
 
+// Allocations is how many objects the server allocates for a request.
+func Allocations(t Turn) float64 { return t.Allocations }
+
+// P50 is the time that half of the requests take or exceed, in nanoseconds.
+func P50(t Turn) float64 { return float64(t.P50) }
+
+// P999 is the time that one request in a thousand takes or exceeds, in nanoseconds.
+func P999(t Turn) float64 { return float64(t.P999) }
+
 // P99 is the time that one request in a hundred takes or exceeds, in nanoseconds.
 func P99(t Turn) float64 { return float64(t.P99) }
 

@@ -187,28 +187,41 @@ func (p *Process) metric(ctx context.Context, name string) (float64, error) {
 
 // StartReference starts this very command once more as a server that allows
 // everything, with -reference and the kind: grpc or http. The command then calls
-// [ServeReference].
-func StartReference(ctx context.Context, kind string) (*Process, error) {
-	return StartReferenceOn(ctx, ServerCores(), kind)
+// [ServeReference]. Further flags are the command's own.
+func StartReference(ctx context.Context, kind string, flags ...string) (*Process, error) {
+	return StartReferenceOn(ctx, ServerCores(), kind, flags...)
 }
 
 // StartReferenceOn starts a reference on some cores.
-func StartReferenceOn(ctx context.Context, cores Cores, kind string) (*Process, error) {
+func StartReferenceOn(ctx context.Context, cores Cores, kind string, flags ...string) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p, out, err := StartOn(ctx, cores, self, "-reference", kind)
+	p, out, err := StartOn(ctx, cores, self, append([]string{"-reference", kind}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	line, err := out.ReadString('\n')
-	address, metrics, ok := strings.Cut(strings.TrimSpace(line), " ")
-	if err != nil || !ok {
+	if p.GRPC, p.metrics, err = readAddresses(out); err != nil {
 		p.Close()
-		return nil, fmt.Errorf("reference %s: %q %w", kind, line, err)
+		return nil, fmt.Errorf("reference %s: %w", kind, err)
 	}
-	p.GRPC, p.HTTP, p.metrics = address, address, metrics
+	p.HTTP = p.GRPC
 	p.Drain(out)
 	return p, nil
+}
+
+// readAddresses reads what [ServeReference] writes.
+func readAddresses(out *bufio.Reader) (address, metrics string, err error) {
+	for {
+		line, err := out.ReadString('\n')
+		if err != nil {
+			return "", "", fmt.Errorf("%w: %s", err, line)
+		}
+		// Go's runtime may have something to say, too.
+		if line, ok := strings.CutPrefix(strings.TrimSpace(line), listening); ok {
+			address, metrics, _ := strings.Cut(line, " ")
+			return address, metrics, nil
+		}
+	}
 }

@@ -18,6 +18,9 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
+// listening is what stands in front of the addresses that a reference says.
+const listening = "listening on "
+
 // allowAll is the no-op: it allows every request without looking.
 type allowAll struct {
 	authv3.UnimplementedAuthorizationServer
@@ -49,7 +52,7 @@ func listen(ctx context.Context, address string, out io.Writer) (net.Listener, *
 	if address == "" {
 		address = l.Addr().String()
 	}
-	_, err = fmt.Fprintln(out, address, metrics.Addr())
+	_, err = fmt.Fprintln(out, listening+address, metrics.Addr())
 	return l, server, err
 }
 

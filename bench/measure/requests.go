@@ -137,3 +137,6 @@ func NumberedAuthRequests() (*Numbered, error) {
 func (r *Numbered) Refused() string {
 	return strings.Repeat("x", len(r.token)) + r.Token(0)[len(r.token):]
 }
+
+// Prefix is what all tokens begin with; their numbers follow.
+func (r *Numbered) Prefix() string { return r.token }
