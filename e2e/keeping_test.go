@@ -256,8 +256,8 @@ func testTwoPolicies(t *testing.T, r *run, kind edgeKind) {
 	kind.name += ", with two policies"
 	kind.changes = append(kind.changes[:0:0], secondDoor(t, kind.recipe, door, second.gateway.settings.gates)...)
 	first := r.startStack(t, kind.name, []edgeKind{kind}, with)
-	k := &keeper{first, first.edges[0]}
-	other := *k.edge
+	one := first.edges[0]
+	other := *one
 	other.address = door
 	ask := func(e *edge, s *stack, token string, want answer) {
 		t.Helper()
@@ -266,12 +266,12 @@ func testTwoPolicies(t *testing.T, r *run, kind edgeKind) {
 	}
 	ones, others := first.endpoint.issue(t), second.endpoint.issue(t)
 	for range 30 {
-		ask(k.edge, first, ones, allowed)
+		ask(one, first, ones, allowed)
 		ask(&other, second, others, allowed)
 	}
 	for range 30 {
 		ask(&other, second, ones, invalidToken)
-		ask(k.edge, first, others, invalidToken)
+		ask(one, first, others, invalidToken)
 	}
 }
 
@@ -308,9 +308,14 @@ func secondDoor(t *testing.T, recipe deploy.Recipe, door string, gateway gates) 
 		"name: edge", "name: another", "{ socket_address: { address: 0.0.0.0, port_value: 8080 } }", place(door),
 		"cluster_name: bearergate", "cluster_name: another",
 	).Replace(between("  - name: edge\n", "  clusters:\n"))
-	cluster := strings.NewReplacer(
-		"name: bearergate", "name: another", "{ socket_address: { address: 127.0.0.1, port_value: 9191 } }", place(gateway.extAuthz),
-	).Replace(text[strings.Index(text, "  - name: bearergate\n    type:"):])
+	_, cluster, found := strings.Cut(text, "  - name: bearergate\n    type:")
+	if !found {
+		t.Fatal("the gateway's cluster is not in the recipe")
+	}
+	cluster = "  - name: another\n    type:" + strings.NewReplacer(
+		"cluster_name: bearergate", "cluster_name: another",
+		"{ socket_address: { address: 127.0.0.1, port_value: 9191 } }", place(gateway.extAuthz),
+	).Replace(cluster)
 	return [][2]string{{"  clusters:\n", listener + "  clusters:\n" + cluster}}
 }
 
