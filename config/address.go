@@ -13,12 +13,22 @@ import (
 // (unix(7)).
 const maxSocketPath = 107
 
+// maxSocketName is the longest name of a socket that systemd passes (systemd.socket(5)).
+const maxSocketName = 255
+
 // ParseAddress splits the address of a listener into the two arguments of [net.Listen]: "tcp" with host:port, or
-// "unix" with the cleaned path of the socket. The error says what to write instead, without the address itself.
+// "unix" with the cleaned path of the socket; or "systemd" with the name of a socket that is passed. The error says what
+// to write instead, without the address itself.
 func ParseAddress(address string) (network, where string, err error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		where, err = parseSocketPath(path)
 		return "unix", where, err
+	}
+	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
+		if name == "" || len(name) > maxSocketName || strings.ContainsFunc(name, func(r rune) bool { return r <= 0x20 || r >= 0x7f || r == ':' }) {
+			return "", "", errors.New("has no good name; write systemd:NAME with the FileDescriptorName of the socket unit")
+		}
+		return "systemd", name, nil
 	}
 	if strings.Contains(address, "://") {
 		return "", "", errors.New("is a URL; write host:port or unix:/path/to/socket")
@@ -97,7 +107,7 @@ func sameDoor(a, b string) bool {
 	if aNetwork != bNetwork {
 		return false
 	}
-	if aNetwork == "unix" {
+	if aNetwork != "tcp" {
 		return a == b
 	}
 	aHost, aPort, _ := net.SplitHostPort(a)

@@ -108,6 +108,12 @@ func checkListeners(config *configv1.Config, folder string) []finding {
 		if tls := e.GetTls(); tls != nil {
 			found = append(found, checkTLS(e.path+".tls", tls, folder)...)
 		}
+		if e.GetSocket() != nil && !strings.HasPrefix(d.address, "unix:") {
+			found = append(found, finding{
+				path: e.path + ".socket", text: "is for an address that begins with unix: alone; take it out, or write such an address", bare: true,
+				unless: []string{d.path},
+			})
+		}
 		if d.address == "" {
 			continue // The rule in config.proto reports it.
 		}
@@ -129,11 +135,17 @@ func checkListeners(config *configv1.Config, folder string) []finding {
 	small := func(path string) {
 		found = append(found, finding{path: path, text: text, bare: true, unless: []string{path, "credential.max_token_bytes"}})
 	}
-	if l := listeners.GetExtAuthz(); l != nil && l.GetMaxMessageBytes() < needed {
-		small("listeners.ext_authz.max_message_bytes")
-	}
-	if l := listeners.GetAuthRequest(); l != nil && l.GetMaxHeaderBytes() < needed {
-		small("listeners.auth_request.max_header_bytes")
+	for _, e := range entries(listeners) {
+		switch l := e.fields.(type) {
+		case *configv1.ExtAuthz:
+			if l.GetMaxMessageBytes() < needed {
+				small(e.path + ".max_message_bytes")
+			}
+		case *configv1.AuthRequest:
+			if l.GetMaxHeaderBytes() < needed {
+				small(e.path + ".max_header_bytes")
+			}
+		}
 	}
 	return found
 }

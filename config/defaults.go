@@ -27,15 +27,17 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	f := filler{written: written}
 
 	config.Listeners = orNew(config.GetListeners())
-	if l := config.GetListeners().GetExtAuthz(); l != nil {
-		f.number(&l.MaxConcurrentStreams, "listeners.ext_authz.max_concurrent_streams", 1000)
-		f.number(&l.MaxMessageBytes, "listeners.ext_authz.max_message_bytes", 1<<20)
-	}
-	if l := config.GetListeners().GetAuthRequest(); l != nil {
-		f.number(&l.MaxHeaderBytes, "listeners.auth_request.max_header_bytes", 64<<10)
-	}
-
 	for _, e := range entries(config.GetListeners()) {
+		switch l := e.fields.(type) {
+		case *configv1.ExtAuthz:
+			f.number(&l.MaxConcurrentStreams, e.path+".max_concurrent_streams", 1000)
+			f.number(&l.MaxMessageBytes, e.path+".max_message_bytes", 1<<20)
+		case *configv1.AuthRequest:
+			f.number(&l.MaxHeaderBytes, e.path+".max_header_bytes", 64<<10)
+		}
+		if socket := e.GetSocket(); socket != nil {
+			f.text(&socket.Mode, e.path+".socket.mode", "0660")
+		}
 		if tls := e.GetTls(); tls != nil {
 			f.text(&tls.MinVersion, e.path+".tls.min_version", "1.2")
 		}

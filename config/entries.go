@@ -15,19 +15,40 @@ type entry struct {
 type fields interface {
 	GetAddress() string
 	GetTls() *configv1.Tls
+	GetSocket() *configv1.Socket
 }
 
 // entries gives the listeners that are named.
 func entries(l *configv1.Listeners) []entry {
-	var all []entry
+	all := kinds(nil, l, "listeners", "")
+	for i, m := range l.GetMore() {
+		all = kinds(all, m, item("listeners.more", i), m.GetName())
+	}
+	return all
+}
+
+// kinds adds the listeners of a message that may have one of each kind. Without a name they are named as their kind.
+func kinds(all []entry, l interface {
+	GetExtAuthz() *configv1.ExtAuthz
+	GetAuthRequest() *configv1.AuthRequest
+	GetAdmin() *configv1.Admin
+}, path, name string,
+) []entry {
+	add := func(m fields, kind string) {
+		e := entry{fields: m, name: name, kind: kind, path: path + "." + kind}
+		if name == "" {
+			e.name = kind
+		}
+		all = append(all, e)
+	}
 	if m := l.GetExtAuthz(); m != nil {
-		all = append(all, entry{m, ExtAuthz, ExtAuthz, "listeners." + ExtAuthz})
+		add(m, ExtAuthz)
 	}
 	if m := l.GetAuthRequest(); m != nil {
-		all = append(all, entry{m, AuthRequest, AuthRequest, "listeners." + AuthRequest})
+		add(m, AuthRequest)
 	}
 	if m := l.GetAdmin(); m != nil {
-		all = append(all, entry{m, Admin, Admin, "listeners." + Admin})
+		add(m, Admin)
 	}
 	return all
 }

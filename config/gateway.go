@@ -21,6 +21,7 @@ import (
 	"github.com/bearergate/bearergate/bearer"
 	"github.com/bearergate/bearergate/extauthz"
 	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/listen"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
@@ -43,6 +44,8 @@ type Gateway struct {
 	endpoint *verifier.Verifytoken
 
 	generatedCodec bool
+	inherited      *listen.Inherited
+	notify         func(Stage)
 }
 
 // Option changes how a Gateway is made, in ways that no configuration file should
@@ -52,6 +55,22 @@ type Option func(*Gateway)
 // GeneratedCodec has Envoy's checks read and written by the generated types, and
 // not by our own, faster codec. They decide alike; this is for who doubts it.
 func GeneratedCodec() Option { return func(g *Gateway) { g.generatedCodec = true } }
+
+// Inherited gives a gateway the sockets that systemd has opened. The gateway closes
+// them when it has run.
+func Inherited(sockets *listen.Inherited) Option { return func(g *Gateway) { g.inherited = sockets } }
+
+// Stage is how far a gateway that runs has come.
+type Stage int
+
+// The stages that a gateway tells of.
+const (
+	Ready    Stage = iota // it answers
+	Stopping              // it finishes what is under way
+)
+
+// Notify has a function told how far a gateway has come, once for each stage.
+func Notify(tell func(Stage)) Option { return func(g *Gateway) { g.notify = tell } }
 
 // door is a listener with the server behind it.
 type door struct {
@@ -75,7 +94,7 @@ type server interface {
 // The logger is told what matters to an operator; the version stands in the
 // metrics and in the User-Agent of calls.
 func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string, options ...Option) (_ *Gateway, err error) {
-	g := &Gateway{logger: logger, shutdown: c.GetShutdownTimeout().AsDuration()}
+	g := &Gateway{logger: logger, shutdown: c.GetShutdownTimeout().AsDuration(), notify: func(Stage) {}}
 	for _, set := range options {
 		set(g)
 	}
@@ -116,6 +135,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 			return nil, err
 		}
 	}
+	g.nameUnused()
 	for _, d := range g.doors {
 		logger.LogAttrs(ctx, slog.LevelInfo, "listening",
 			slog.String("listener", d.name), slog.String("address", d.address()))
@@ -129,6 +149,17 @@ func identityHeaders(p *configv1.Policy) []gate.IdentityHeader {
 		headers = append(headers, gate.IdentityHeader{Name: h.GetName(), Constant: h.GetConstant(), Fingerprint: h.GetFingerprint()})
 	}
 	return headers
+}
+
+// nameUnused tells of sockets that systemd has opened and nobody answers on: who
+// connects there waits for ever.
+func (g *Gateway) nameUnused() {
+	for _, name := range g.inherited.Names() {
+		if !slices.ContainsFunc(g.doors, func(d *door) bool { return d.GetAddress() == "systemd:"+name }) {
+			g.logger.Warn("systemd passes a socket that no listener names; write it as an address, or take its unit away",
+				slog.String("address", "systemd:"+name))
+		}
+	}
 }
 
 // serverFor makes what stands behind a listener.
@@ -327,6 +358,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer endWatch()
 	serving.Go(func() { g.watchCertificates(watching) })
 	g.admin.Ready()
+	g.notify(Ready)
 	var err error
 	select {
 	case <-ctx.Done():
@@ -334,6 +366,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	case err = <-failed:
 		g.logger.Error("stopping, because a listener failed", slog.Any("error", err))
 	}
+	g.notify(Stopping)
 	g.drain(context.WithoutCancel(ctx))
 	endWatch()
 	serving.Wait()
@@ -378,4 +411,5 @@ func (g *Gateway) close() {
 	if g.endpoint != nil {
 		g.endpoint.Close()
 	}
+	g.inherited.Close()
 }

@@ -98,11 +98,11 @@ type running struct {
 	end func() error
 }
 
-func run(t *testing.T, text string) *running {
+func run(t *testing.T, text string, options ...config.Option) *running {
 	t.Helper()
 	g := &running{log: &journal{}}
 	var err error
-	if g.Gateway, err = config.NewGateway(t.Context(), parse(t, text), g.log.logger(), "v1.2.3-test"); err != nil {
+	if g.Gateway, err = config.NewGateway(t.Context(), parse(t, text), g.log.logger(), "v1.2.3-test", options...); err != nil {
 		t.Fatal(err)
 	}
 	// Not the test's context: what is under way may need the gateway until then.

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
+	"strconv"
 	"syscall"
-	"time"
 
 	"golang.org/x/net/netutil"
 
@@ -35,8 +34,11 @@ func (g *Gateway) open(ctx context.Context, e entry, metrics *admin.Metrics, beh
 	if err != nil {
 		return fmt.Errorf("%s: %q %w", field, e.GetAddress(), err)
 	}
-	l, err := openSocket(ctx, network, where)
+	l, err := g.listen(ctx, e, network, where)
 	if err != nil {
+		if wrong, ok := errors.AsType[*listen.SocketError](err); ok {
+			return fmt.Errorf("%s.socket.%w", e.path, wrong)
+		}
 		return fmt.Errorf("%s: %s: %w%s", field, e.GetAddress(), bareListenError(err), listenRemedy(err, network, where))
 	}
 	d.listener = netutil.LimitListener(l, maxConnections)
@@ -47,37 +49,19 @@ func (g *Gateway) open(ctx context.Context, e entry, metrics *admin.Metrics, beh
 	return nil
 }
 
-// openSocket takes over a socket file that a gateway left behind when it was killed.
-func openSocket(ctx context.Context, network, where string) (net.Listener, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, network, where)
-	if network == "unix" && errors.Is(err, syscall.EADDRINUSE) && isAbandoned(ctx, where) {
-		if err := os.Remove(where); err != nil {
-			return nil, err
+func (g *Gateway) listen(ctx context.Context, e entry, network, where string) (net.Listener, error) {
+	if network == "systemd" {
+		return g.inherited.Listen(where)
+	}
+	var options *listen.SocketOptions
+	if socket := e.GetSocket(); socket != nil {
+		mode, err := strconv.ParseUint(socket.GetMode(), 8, 9)
+		if err != nil {
+			return nil, &listen.SocketError{Field: "mode", Text: "is no mode; write a zero and three octal digits, for example 0660"}
 		}
-		return config.Listen(ctx, network, where)
+		options = &listen.SocketOptions{Mode: fs.FileMode(mode), User: socket.GetUser(), Group: socket.GetGroup()}
 	}
-	return l, err
-}
-
-// isAbandoned reports whether a path is a socket that nobody listens on.
-func isAbandoned(ctx context.Context, path string) bool {
-	if !isSocket(path) {
-		return false
-	}
-	dialer := net.Dialer{Timeout: time.Second}
-	c, err := dialer.DialContext(ctx, "unix", path)
-	if err == nil {
-		_ = c.Close() // somebody is there
-		return false
-	}
-	return errors.Is(err, syscall.ECONNREFUSED)
-}
-
-// isSocket reports whether a path, and not what it may point to, is a socket.
-func isSocket(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode().Type() == fs.ModeSocket
+	return listen.Open(ctx, network, where, options)
 }
 
 // bareListenError takes off what stands in the line already.
@@ -90,7 +74,7 @@ func bareListenError(err error) error {
 
 func listenRemedy(err error, network, where string) string {
 	switch {
-	case network == "unix" && errors.Is(err, syscall.EADDRINUSE) && !isSocket(where):
+	case network == "unix" && errors.Is(err, syscall.EADDRINUSE) && !listen.IsSocket(where):
 		return "; what is there is no socket: move it away, or write another path"
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "; stop what listens there, or write another address"

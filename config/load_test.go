@@ -155,6 +155,7 @@ func everyField() *configv1.Config {
 		Listeners: &configv1.Listeners{
 			ExtAuthz: &configv1.ExtAuthz{
 				Address: "unix:/run/bearergate/ext_authz.sock", MaxConcurrentStreams: 250, MaxMessageBytes: 131072,
+				Socket: &configv1.Socket{Mode: "0600", User: "bearergate", Group: "envoy"},
 				Tls: &configv1.Tls{
 					CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.3", ClientCaFile: "testdata/tls/ca.pem",
 					ClientNames: []string{"edge.internal", "spiffe://example.com/edge"},
@@ -167,6 +168,11 @@ func everyField() *configv1.Config {
 			Admin: &configv1.Admin{
 				Address: "localhost:9190",
 				Tls:     &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2"},
+			},
+			More: []*configv1.NamedListener{
+				{Name: "partners", ExtAuthz: &configv1.ExtAuthz{Address: "127.0.0.1:9193", MaxConcurrentStreams: 1000, MaxMessageBytes: 1 << 20}},
+				{Name: "nginx-2", AuthRequest: &configv1.AuthRequest{Address: "systemd:nginx", MaxHeaderBytes: 64 << 10}},
+				{Name: "scraping", Admin: &configv1.Admin{Address: "unix:/run/bearergate/admin.sock", Socket: &configv1.Socket{Mode: "0660"}}},
 			},
 		},
 		Verifiers: []*configv1.Verifier{{
@@ -212,7 +218,7 @@ func TestEveryValueMayComeFromTheEnvironment(t *testing.T) {
 		"RUN_DIR": "/run/bearergate", "SOCKET": "ext_authz", "STREAMS": "250", "BYTES": "131072", "HOST": "::1", "PORT": "0",
 		"ADMIN_PORT": "9190", "NAME": "crm-2_test", "URL": "http://crm.internal:8080/v1/getOauthToken.php?tenant=7", "YES": "true",
 		"ENCODING": "form", "EMPTY": "", "TIMEOUT": "1.5s", "TOKENS": "5000", "MINUTES": "2", "SECONDS": "30", "UNIT": "ms",
-		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
+		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "MODE": "0600", "USER": "bearergate", "GROUP": "envoy", "MORE": "partners", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
 	} {
 		t.Setenv(name, value)
 	}
@@ -465,4 +471,18 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted the URL %q", url)
 		}
 	})
+}
+
+func TestFurtherListenersAreLikeTheFirst(t *testing.T) {
+	const (
+		extAuthz    = `{address: "unix:/run/a", socket: {}, tls: {cert_file: testdata/tls/gate.pem, key_file: testdata/tls/gate.key}}`
+		authRequest = `{address: "unix:/run/b", socket: {}, tls: {cert_file: testdata/tls/gate.pem, key_file: testdata/tls/gate.key}}`
+		admin       = `{address: "unix:/run/c", socket: {}, tls: {cert_file: testdata/tls/gate.pem, key_file: testdata/tls/gate.key}}`
+	)
+	first := parse(t, "listeners: {ext_authz: "+extAuthz+", auth_request: "+authRequest+", admin: "+admin+"}\n"+verifying).GetListeners()
+	more := parse(t, "listeners: {more: [{name: a, ext_authz: "+extAuthz+"}, {name: b, auth_request: "+authRequest+"}, {name: c, admin: "+admin+"}]}\n"+verifying).GetListeners().GetMore()
+	got := &configv1.Listeners{ExtAuthz: more[0].GetExtAuthz(), AuthRequest: more[1].GetAuthRequest(), Admin: more[2].GetAdmin()}
+	if diff := cmp.Diff(first, got, protocmp.Transform()); diff != "" {
+		t.Errorf("(-first +further)\n%s", diff)
+	}
 }

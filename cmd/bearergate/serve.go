@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/bearergate/bearergate/config"
+	"github.com/bearergate/bearergate/listen"
 )
 
 func newServeCommand() *cobra.Command {
@@ -27,7 +29,7 @@ Logs go to standard error: JSON, or text on a terminal.`,
 				return &ending{exitWrong, err}
 			}
 			logger := newLogger(cmd.ErrOrStderr(), c.GetLog().GetLevel(), c.GetLog().GetFormat())
-			var options []config.Option
+			options := []config.Option{config.Inherited(listen.FromSystemd()), config.Notify(tellSystemd)}
 			if generatedCodec {
 				options = append(options, config.GeneratedCodec())
 			}
@@ -44,6 +46,16 @@ Logs go to standard error: JSON, or text on a terminal.`,
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&generatedCodec, "generated-codec", false, "read Envoy's checks by the generated protobuf types; slower, decides the same")
 	return cmd
+}
+
+// tellSystemd tells who started this program (Type=notify) how far it has come. It
+// says nothing if nobody wants to know.
+func tellSystemd(stage config.Stage) {
+	state := daemon.SdNotifyReady
+	if stage == config.Stopping {
+		state = daemon.SdNotifyStopping
+	}
+	_, _ = daemon.SdNotify(false, state)
 }
 
 // configFlag adds the flag that names the configuration file.

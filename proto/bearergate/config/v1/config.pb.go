@@ -150,7 +150,9 @@ type Listeners struct {
 	AuthRequest *AuthRequest `protobuf:"bytes,2,opt,name=auth_request,json=authRequest,proto3" json:"auth_request,omitempty"`
 	// Health and metrics, for the operator. Anyone who reaches it can read the metrics, so keep it on loopback unless
 	// they are collected from elsewhere.
-	Admin         *Admin `protobuf:"bytes,3,opt,name=admin,proto3" json:"admin,omitempty"`
+	Admin *Admin `protobuf:"bytes,3,opt,name=admin,proto3" json:"admin,omitempty"`
+	// Further listeners, each with a name of its own. At most 100.
+	More          []*NamedListener `protobuf:"bytes,20,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -206,11 +208,92 @@ func (x *Listeners) GetAdmin() *Admin {
 	return nil
 }
 
+func (x *Listeners) GetMore() []*NamedListener {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+// NamedListener is a listener besides the first of its kind. It has exactly one of ext_authz, auth_request and admin.
+type NamedListener struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name in logs and metrics: 1 to 63 lower case letters, digits, - and _, the first one a letter or a digit; not
+	// ext_authz, auth_request or admin. Needed.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// For Envoy's gRPC calls.
+	ExtAuthz *ExtAuthz `protobuf:"bytes,2,opt,name=ext_authz,json=extAuthz,proto3" json:"ext_authz,omitempty"`
+	// For HTTP proxies.
+	AuthRequest *AuthRequest `protobuf:"bytes,3,opt,name=auth_request,json=authRequest,proto3" json:"auth_request,omitempty"`
+	// For the operator.
+	Admin         *Admin `protobuf:"bytes,4,opt,name=admin,proto3" json:"admin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamedListener) Reset() {
+	*x = NamedListener{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamedListener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamedListener) ProtoMessage() {}
+
+func (x *NamedListener) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamedListener.ProtoReflect.Descriptor instead.
+func (*NamedListener) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *NamedListener) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NamedListener) GetExtAuthz() *ExtAuthz {
+	if x != nil {
+		return x.ExtAuthz
+	}
+	return nil
+}
+
+func (x *NamedListener) GetAuthRequest() *AuthRequest {
+	if x != nil {
+		return x.AuthRequest
+	}
+	return nil
+}
+
+func (x *NamedListener) GetAdmin() *Admin {
+	if x != nil {
+		return x.Admin
+	}
+	return nil
+}
+
 // ExtAuthz is the door for Envoy's gRPC calls.
 type ExtAuthz struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to listen: host:port, or unix:/path/to/socket with an absolute path of at most 107 bytes. The host is an IP
-	// address or a name; an IPv6 address stands in brackets. Without a host (":9191") it listens on all addresses.
+	// Where to listen: host:port, unix:/path/to/socket with an absolute path of at most 107 bytes, or systemd:NAME for a socket
+	// that systemd passes under that name (FileDescriptorName). The host is an IP address or a name; an IPv6 address stands in brackets. Without a host (":9191") it listens on all addresses.
 	// Port 0 picks a free one, which the log names. Needed.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// The most checks at once on one connection (HTTP/2 streams). Envoy queues the ones above it.
@@ -221,14 +304,16 @@ type ExtAuthz struct {
 	// Default: 1048576. Range: 8192 to 16777216.
 	MaxMessageBytes uint32 `protobuf:"varint,3,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// TLS, and who may connect. Without it, connections are in clear.
-	Tls           *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Who may connect to a unix socket. Without it, as the umask of the process has it: mostly its own user alone.
+	Socket        *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExtAuthz) Reset() {
 	*x = ExtAuthz{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +325,7 @@ func (x *ExtAuthz) String() string {
 func (*ExtAuthz) ProtoMessage() {}
 
 func (x *ExtAuthz) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +338,7 @@ func (x *ExtAuthz) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtAuthz.ProtoReflect.Descriptor instead.
 func (*ExtAuthz) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ExtAuthz) GetAddress() string {
@@ -284,11 +369,18 @@ func (x *ExtAuthz) GetTls() *Tls {
 	return nil
 }
 
+func (x *ExtAuthz) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
+}
+
 // AuthRequest is the door for HTTP proxies.
 type AuthRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to listen: host:port, or unix:/path/to/socket with an absolute path of at most 107 bytes. The host is an IP
-	// address or a name; an IPv6 address stands in brackets. Without a host (":9192") it listens on all addresses.
+	// Where to listen: host:port, unix:/path/to/socket with an absolute path of at most 107 bytes, or systemd:NAME for a socket
+	// that systemd passes under that name (FileDescriptorName). The host is an IP address or a name; an IPv6 address stands in brackets. Without a host (":9192") it listens on all addresses.
 	// Port 0 picks a free one, which the log names. Needed.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// The largest request header that is read, in bytes, all lines together; a larger one is refused. It must be at
@@ -296,14 +388,16 @@ type AuthRequest struct {
 	// Default: 65536. Range: 8192 to 1048576.
 	MaxHeaderBytes uint32 `protobuf:"varint,2,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
 	// TLS, and who may connect. Without it, connections are in clear.
-	Tls           *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Who may connect to a unix socket. Without it, as the umask of the process has it: mostly its own user alone.
+	Socket        *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuthRequest) Reset() {
 	*x = AuthRequest{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +409,7 @@ func (x *AuthRequest) String() string {
 func (*AuthRequest) ProtoMessage() {}
 
 func (x *AuthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +422,7 @@ func (x *AuthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthRequest.ProtoReflect.Descriptor instead.
 func (*AuthRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AuthRequest) GetAddress() string {
@@ -352,22 +446,31 @@ func (x *AuthRequest) GetTls() *Tls {
 	return nil
 }
 
+func (x *AuthRequest) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
+}
+
 // Admin is the door for the operator and for the tools that watch the gateway.
 type Admin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to listen: host:port, or unix:/path/to/socket with an absolute path of at most 107 bytes. The host is an IP
-	// address or a name; an IPv6 address stands in brackets. Without a host (":9190") it listens on all addresses.
+	// Where to listen: host:port, unix:/path/to/socket with an absolute path of at most 107 bytes, or systemd:NAME for a socket
+	// that systemd passes under that name (FileDescriptorName). The host is an IP address or a name; an IPv6 address stands in brackets. Without a host (":9190") it listens on all addresses.
 	// Port 0 picks a free one, which the log names. Needed.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// TLS, and who may connect. Without it, connections are in clear.
-	Tls           *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Who may connect to a unix socket. Without it, as the umask of the process has it: mostly its own user alone.
+	Socket        *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +482,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +495,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Admin) GetAddress() string {
@@ -407,6 +510,81 @@ func (x *Admin) GetTls() *Tls {
 		return x.Tls
 	}
 	return nil
+}
+
+func (x *Admin) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
+}
+
+// Socket says who may connect to a unix socket. It is for an address that begins with unix: and never open to more than it
+// says, not for a moment either. A user needs the right to write to connect.
+type Socket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The mode of the socket: three octal digits, with a zero in front.
+	// Default: 0660.
+	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// The user that owns the socket, by name or number. Only root may give it to another.
+	// Without it, the gateway's own.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// The group of the socket, by name or number: the one of the edge, for example. The gateway's user must be in it, or root.
+	// Without it, the gateway's own.
+	Group         string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Socket) Reset() {
+	*x = Socket{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Socket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Socket) ProtoMessage() {}
+
+func (x *Socket) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Socket.ProtoReflect.Descriptor instead.
+func (*Socket) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Socket) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Socket) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Socket) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 // Tls is what a listener shows of itself, and whom it lets in. The files are read again when they change, without a
@@ -437,7 +615,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +627,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +640,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Tls) GetCertFile() string {
@@ -525,7 +703,7 @@ type Verifier struct {
 
 func (x *Verifier) Reset() {
 	*x = Verifier{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +715,7 @@ func (x *Verifier) String() string {
 func (*Verifier) ProtoMessage() {}
 
 func (x *Verifier) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +728,7 @@ func (x *Verifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifier.ProtoReflect.Descriptor instead.
 func (*Verifier) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Verifier) GetName() string {
@@ -631,7 +809,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +821,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +834,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Calls) GetMax() uint32 {
@@ -707,7 +885,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +897,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +910,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -780,7 +958,7 @@ type Verifytoken struct {
 
 func (x *Verifytoken) Reset() {
 	*x = Verifytoken{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +970,7 @@ func (x *Verifytoken) String() string {
 func (*Verifytoken) ProtoMessage() {}
 
 func (x *Verifytoken) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +983,7 @@ func (x *Verifytoken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifytoken.ProtoReflect.Descriptor instead.
 func (*Verifytoken) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Verifytoken) GetUrl() string {
@@ -865,7 +1043,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1055,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1068,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Cache) GetMaxTokens() uint32 {
@@ -940,7 +1118,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1130,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1143,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Credential) GetMaxTokenBytes() uint32 {
@@ -999,7 +1177,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1189,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1202,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Policy) GetRealm() string {
@@ -1074,7 +1252,7 @@ type IdentityHeader struct {
 
 func (x *IdentityHeader) Reset() {
 	*x = IdentityHeader{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1264,7 @@ func (x *IdentityHeader) String() string {
 func (*IdentityHeader) ProtoMessage() {}
 
 func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1277,7 @@ func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
 func (*IdentityHeader) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IdentityHeader) GetName() string {
@@ -1138,7 +1316,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1328,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1341,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Log) GetLevel() string {
@@ -1198,12 +1376,22 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x0edefault_policy\x18\x05 \x01(\v2\x1c.bearergate.config.v1.PolicyR\rdefaultPolicy\x12+\n" +
 	"\x03log\x18\x06 \x01(\v2\x19.bearergate.config.v1.LogR\x03log\x12\xb9\x01\n" +
 	"\x10shutdown_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationBs\xbaHp\xba\x01m\n" +
-	"\x16shutdown_timeout.range\x12 is out of range; write 1ms to 5m\x1a1this >= duration('1ms') && this <= duration('5m')R\x0fshutdownTimeout\"\xa1\x03\n" +
+	"\x16shutdown_timeout.range\x12 is out of range; write 1ms to 5m\x1a1this >= duration('1ms') && this <= duration('5m')R\x0fshutdownTimeout\"\xe1\x05\n" +
 	"\tListeners\x12;\n" +
 	"\text_authz\x18\x01 \x01(\v2\x1e.bearergate.config.v1.ExtAuthzR\bextAuthz\x12D\n" +
 	"\fauth_request\x18\x02 \x01(\v2!.bearergate.config.v1.AuthRequestR\vauthRequest\x121\n" +
-	"\x05admin\x18\x03 \x01(\v2\x1b.bearergate.config.v1.AdminR\x05admin:\xdd\x01\xbaH\xd9\x01\x1a\xd6\x01\n" +
-	"\x10listeners.answer\x12\x92\x01answers no proxy; add ext_authz (for Envoy) or auth_request (for nginx and other HTTP proxies), for example ext_authz: {address: \"127.0.0.1:9191\"}\x1a-has(this.ext_authz) || has(this.auth_request)\"\x9a\x04\n" +
+	"\x05admin\x18\x03 \x01(\v2\x1b.bearergate.config.v1.AdminR\x05admin\x12\xfd\x01\n" +
+	"\x04more\x18\x14 \x03(\v2#.bearergate.config.v1.NamedListenerB\xc3\x01\xbaH\xbf\x01\xba\x01s\n" +
+	"\vmore.unique\x12.has one name twice; give each listener its own\x1a4this.filter(l, l.name != '').map(l, l.name).unique()\xba\x01F\n" +
+	"\tmore.many\x12%has more than 100 listeners; keep 100\x1a\x12this.size() <= 100R\x04more:\x9d\x02\xbaH\x99\x02\x1a\x96\x02\n" +
+	"\x10listeners.answer\x12\x92\x01answers no proxy; add ext_authz (for Envoy) or auth_request (for nginx and other HTTP proxies), for example ext_authz: {address: \"127.0.0.1:9191\"}\x1amhas(this.ext_authz) || has(this.auth_request) || this.more.exists(l, has(l.ext_authz) || has(l.auth_request))\"\xb1\x06\n" +
+	"\rNamedListener\x12\xf6\x02\n" +
+	"\x04name\x18\x01 \x01(\tB\xe1\x02\xbaH\xdd\x02\xba\x01\xd9\x02\n" +
+	"\tname.form\x1a\xcb\x02this == '' ? 'is missing; write a short name, for example partners': this in ['ext_authz', 'auth_request', 'admin'] ? 'is the name of the listener outside of more; write another one': this.matches('^[a-z0-9][a-z0-9_-]{0,62}$') ? '': 'is no name; write 1 to 63 lower case letters, digits, - and _, the first one a letter or a digit'R\x04name\x12;\n" +
+	"\text_authz\x18\x02 \x01(\v2\x1e.bearergate.config.v1.ExtAuthzR\bextAuthz\x12D\n" +
+	"\fauth_request\x18\x03 \x01(\v2!.bearergate.config.v1.AuthRequestR\vauthRequest\x121\n" +
+	"\x05admin\x18\x04 \x01(\v2\x1b.bearergate.config.v1.AdminR\x05admin:\xf0\x01\xbaH\xec\x01\x1a\xe9\x01\n" +
+	"\rlistener.kind\x12}is not one listener; write one of ext_authz, auth_request and admin in it, for example ext_authz: {address: \"127.0.0.1:9193\"}\x1aY[has(this.ext_authz), has(this.auth_request), has(this.admin)].filter(is, is).size() == 1\"\xd0\x04\n" +
 	"\bExtAuthz\x12r\n" +
 	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
 	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
@@ -1212,19 +1400,27 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x1cmax_concurrent_streams.range\x126is out of range; write a whole number from 1 to 100000\x1a\x1dthis >= 1u && this <= 100000uR\x14maxConcurrentStreams\x12\xb8\x01\n" +
 	"\x11max_message_bytes\x18\x03 \x01(\rB\x8b\x01\xbaH\x87\x01\xba\x01\x83\x01\n" +
 	"\x17max_message_bytes.range\x12Dis out of range; write a whole number of bytes from 8192 to 16777216\x1a\"this >= 8192u && this <= 16777216uR\x0fmaxMessageBytes\x12+\n" +
-	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\"\xe4\x02\n" +
+	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
+	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\x9a\x03\n" +
 	"\vAuthRequest\x12r\n" +
 	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
 	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
 	"this != ''R\aaddress\x12\xb3\x01\n" +
 	"\x10max_header_bytes\x18\x02 \x01(\rB\x88\x01\xbaH\x84\x01\xba\x01\x80\x01\n" +
 	"\x16max_header_bytes.range\x12Cis out of range; write a whole number of bytes from 8192 to 1048576\x1a!this >= 8192u && this <= 1048576uR\x0emaxHeaderBytes\x12+\n" +
-	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\"\xc5\x01\n" +
+	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
+	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\xfb\x01\n" +
 	"\x05Admin\x12\x8e\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBt\xbaHq\xba\x01n\n" +
 	"\x0faddress.missing\x12Ois missing; write host:port or unix:/path/to/socket, for example 127.0.0.1:9190\x1a\n" +
 	"this != ''R\aaddress\x12+\n" +
-	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\"\xd4\x04\n" +
+	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
+	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\xc1\x01\n" +
+	"\x06Socket\x12\x8c\x01\n" +
+	"\x04mode\x18\x01 \x01(\tBx\xbaHu\xba\x01r\n" +
+	"\x10socket.mode.form\x12Ais no mode; write a zero and three octal digits, for example 0660\x1a\x1bthis.matches('^0[0-7]{3}$')R\x04mode\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"\xd4\x04\n" +
 	"\x03Tls\x12\x81\x01\n" +
 	"\tcert_file\x18\x01 \x01(\tBd\xbaHa\xba\x01^\n" +
 	"\x11cert_file.missing\x12=is missing; write the path of a PEM file with the certificate\x1a\n" +
@@ -1324,56 +1520,65 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Listeners)(nil),           // 1: bearergate.config.v1.Listeners
-	(*ExtAuthz)(nil),            // 2: bearergate.config.v1.ExtAuthz
-	(*AuthRequest)(nil),         // 3: bearergate.config.v1.AuthRequest
-	(*Admin)(nil),               // 4: bearergate.config.v1.Admin
-	(*Tls)(nil),                 // 5: bearergate.config.v1.Tls
-	(*Verifier)(nil),            // 6: bearergate.config.v1.Verifier
-	(*Calls)(nil),               // 7: bearergate.config.v1.Calls
-	(*Breaker)(nil),             // 8: bearergate.config.v1.Breaker
-	(*Verifytoken)(nil),         // 9: bearergate.config.v1.Verifytoken
-	(*Cache)(nil),               // 10: bearergate.config.v1.Cache
-	(*Credential)(nil),          // 11: bearergate.config.v1.Credential
-	(*Policy)(nil),              // 12: bearergate.config.v1.Policy
-	(*IdentityHeader)(nil),      // 13: bearergate.config.v1.IdentityHeader
-	(*Log)(nil),                 // 14: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
+	(*NamedListener)(nil),       // 2: bearergate.config.v1.NamedListener
+	(*ExtAuthz)(nil),            // 3: bearergate.config.v1.ExtAuthz
+	(*AuthRequest)(nil),         // 4: bearergate.config.v1.AuthRequest
+	(*Admin)(nil),               // 5: bearergate.config.v1.Admin
+	(*Socket)(nil),              // 6: bearergate.config.v1.Socket
+	(*Tls)(nil),                 // 7: bearergate.config.v1.Tls
+	(*Verifier)(nil),            // 8: bearergate.config.v1.Verifier
+	(*Calls)(nil),               // 9: bearergate.config.v1.Calls
+	(*Breaker)(nil),             // 10: bearergate.config.v1.Breaker
+	(*Verifytoken)(nil),         // 11: bearergate.config.v1.Verifytoken
+	(*Cache)(nil),               // 12: bearergate.config.v1.Cache
+	(*Credential)(nil),          // 13: bearergate.config.v1.Credential
+	(*Policy)(nil),              // 14: bearergate.config.v1.Policy
+	(*IdentityHeader)(nil),      // 15: bearergate.config.v1.IdentityHeader
+	(*Log)(nil),                 // 16: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 17: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
-	6,  // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
-	10, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
-	11, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
-	12, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	14, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	15, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
-	2,  // 7: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
-	3,  // 8: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
-	4,  // 9: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
-	5,  // 10: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
-	5,  // 11: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
-	5,  // 12: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
-	9,  // 13: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	15, // 14: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	7,  // 15: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
-	8,  // 16: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	15, // 17: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	15, // 18: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	15, // 19: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	15, // 20: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	15, // 21: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	15, // 22: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	15, // 23: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	13, // 24: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	8,  // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
+	12, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
+	13, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
+	14, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
+	16, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	17, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	3,  // 7: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	4,  // 8: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	5,  // 9: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
+	2,  // 10: bearergate.config.v1.Listeners.more:type_name -> bearergate.config.v1.NamedListener
+	3,  // 11: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	4,  // 12: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	5,  // 13: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
+	7,  // 14: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
+	6,  // 15: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
+	7,  // 16: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
+	6,  // 17: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
+	7,  // 18: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
+	6,  // 19: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
+	11, // 20: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
+	17, // 21: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	9,  // 22: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	10, // 23: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	17, // 24: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	17, // 25: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	17, // 26: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	17, // 27: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	17, // 28: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	17, // 29: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	17, // 30: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	15, // 31: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -1381,7 +1586,7 @@ func file_bearergate_config_v1_config_proto_init() {
 	if File_bearergate_config_v1_config_proto != nil {
 		return
 	}
-	file_bearergate_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{
+	file_bearergate_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{
 		(*Verifier_Verifytoken)(nil),
 	}
 	type x struct{}
@@ -1390,7 +1595,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
