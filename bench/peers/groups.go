@@ -58,8 +58,9 @@ func groupsOf(s *settings) []*group {
 		}},
 		{name: "nginx", programs: []string{"nginx", "wrk"}, start: []starter{
 			{name: "nginx alone", start: ours(nginxAlone)},
-			{name: "nginx that asks bearergate", start: ours(nginxRecipe)},
+			{name: "nginx that asks bearergate", start: ours(nginxAsks)},
 			{name: "nginx alone, again", start: ours(nginxAlone)},
+			{name: "nginx that keeps what bearergate allows", start: ours(nginxKeeps)},
 			{name: "nginx with Lua and a shared dictionary", flag: "nginx-lua", path: s.nginxLua, start: nginxLua},
 		}},
 	}

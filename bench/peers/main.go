@@ -5,8 +5,8 @@
 //     on go-control-plane's generated types that allows everything
 //   - over HTTP, Oathkeeper, beside the gateway and a net/http server that allows
 //     everything
-//   - in nginx, a Lua script with a shared dictionary, beside nginx alone and nginx
-//     that asks the gateway
+//   - in nginx, a Lua script with a shared dictionary, beside nginx alone, nginx
+//     that asks the gateway, and nginx that keeps what the gateway allows
 //
 // Each has its own cache, which knows all tokens, and its endpoint is gone before the
 // first turn. Before and after, every token must be allowed and a made-up one

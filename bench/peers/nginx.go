@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -39,10 +40,28 @@ func nginxAlone(ctx context.Context, st *stage, c *contender) error {
 	return c.runNginx(ctx, st, config, address)
 }
 
-// nginxRecipe is nginx with the recipe of deploy/nginx. What it is compared with has
-// no access log and answers itself, so it does too.
-func nginxRecipe(ctx context.Context, st *stage, c *contender) error {
-	gateway, err := measure.StartGateway(ctx, st.gateway, nil, st.dir, st.tokens)
+// nginxAsks is nginx with the recipe that asks about every request.
+func nginxAsks(ctx context.Context, st *stage, c *contender) error {
+	return c.runRecipe(ctx, st, deploy.Nginx(), deploy.Addresses{}, "")
+}
+
+// nginxKeeps is nginx with the recipe that keeps what the gateway allows.
+func nginxKeeps(ctx context.Context, st *stage, c *contender) error {
+	memory, err := os.MkdirTemp("/dev/shm", "bearergate-peers-")
+	if err != nil {
+		return err
+	}
+	c.close = append(c.close, func() { _ = os.RemoveAll(memory) })
+	if err := os.Chmod(memory, 0o711); err != nil { //nolint:gosec // nginx's workers run as another user and make a folder of their own
+		return err
+	}
+	return c.runRecipe(ctx, st, deploy.NginxCache(), deploy.Addresses{Memory: filepath.Join(memory, "answers")}, "edge_cache: 60s")
+}
+
+// runRecipe runs nginx with a recipe, and a gateway with a policy. What it is compared
+// with has no access log and answers itself, so it does too.
+func (c *contender) runRecipe(ctx context.Context, st *stage, recipe deploy.Recipe, at deploy.Addresses, policy string) error {
+	gateway, err := measure.Gateway{Program: st.gateway, Dir: st.dir, Tokens: st.tokens, Policy: policy}.Start(ctx)
 	if err != nil {
 		return err
 	}
@@ -51,16 +70,17 @@ func nginxRecipe(ctx context.Context, st *stage, c *contender) error {
 	if err != nil {
 		return err
 	}
-	text, err := deploy.Nginx().At(deploy.Addresses{Edge: address, Gateway: gateway.HTTP})
+	at.Edge, at.Gateway = address, gateway.HTTP
+	text, err := recipe.At(at)
 	if err != nil {
 		return err
 	}
-	text, err = replaced("deploy/nginx/nginx.conf", text, [2]string{"worker_processes auto;", workers()},
+	text, err = replaced(recipe.Name, text, [2]string{"worker_processes auto;", workers()},
 		[2]string{"access_log /dev/stdout bearergate;", "access_log off;"}, [2]string{"proxy_pass http://api;", "empty_gif;"})
 	if err != nil {
 		return err
 	}
-	config, err := st.write("nginx/recipe.conf", text)
+	config, err := st.write("nginx/"+recipe.Name+".conf", text)
 	if err != nil {
 		return err
 	}
