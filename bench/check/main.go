@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, out, progressTo io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	flags.SetOutput(progressTo)
 	flags.IntVar(&s.rounds, "rounds", 5, "how often reference and gateway take turns")
-	flags.DurationVar(&s.duration, "duration", 1500*time.Millisecond, "how long a turn is")
+	flags.DurationVar(&s.duration, "duration", 1200*time.Millisecond, "how long a turn is")
 	flags.StringVar(&s.gateway, "gateway", "", "measure this bearergate instead of the one that is built from the sources here")
 	flags.StringVar(&s.flags, "flags", "", "further flags of bearergate serve, for instance --generated-codec")
 	flags.IntVar(&s.tokens, "tokens", 1_000_000, "how many tokens are in use at most")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"image/color"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -97,6 +98,27 @@ func (p *picture) addCurves(drawn *plot.Plot) error {
 	return nil
 }
 
+// inLines breaks a name where a bar ends.
+func inLines(name string) string {
+	const most = 16
+	var b strings.Builder
+	length := 0
+	for i, word := range strings.Fields(strings.ReplaceAll(name, "`", "")) {
+		switch {
+		case i == 0:
+		case length+1+len(word) > most:
+			b.WriteByte('\n')
+			length = 0
+		default:
+			b.WriteByte(' ')
+			length++
+		}
+		b.WriteString(word)
+		length += len(word)
+	}
+	return b.String()
+}
+
 func (p *picture) addBars(drawn *plot.Plot) error {
 	var below *plotter.BarChart
 	for i, l := range p.layers {
@@ -110,11 +132,19 @@ func (p *picture) addBars(drawn *plot.Plot) error {
 		}
 		below = bars
 		drawn.Add(bars)
-		drawn.Legend.Add(l.name, bars)
+		if l.name != "" {
+			drawn.Legend.Add(l.name, bars)
+		}
 	}
-	drawn.NominalX(p.bars...)
-	drawn.X.Max = float64(len(p.bars)) + .9 // room for the names
-	drawn.Legend.Top = true
+	var names []string
+	for _, name := range p.bars {
+		names = append(names, inLines(name))
+	}
+	drawn.NominalX(names...)
+	if len(p.layers) > 1 {
+		drawn.X.Max = float64(len(p.bars)) + .9 // room for the names
+		drawn.Legend.Top = true
+	}
 	drawn.Y.Min = 0
 	return nil
 }
