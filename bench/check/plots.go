@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"image/color"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -47,7 +48,9 @@ func colours() []color.Color {
 		color.RGBA{240, 228, 66, 255},
 		color.RGBA{120, 120, 120, 255},
 		color.RGBA{60, 60, 60, 255},
-		color.RGBA{180, 180, 180, 255},
+		color.RGBA{190, 190, 190, 255},
+		color.RGBA{0, 60, 90, 255},
+		color.RGBA{120, 60, 0, 255},
 	}
 }
 
@@ -56,6 +59,7 @@ func (p *picture) svg() ([]byte, error) {
 	drawn.Title.Text, drawn.X.Label.Text, drawn.Y.Label.Text = p.title, p.x, p.y
 	drawn.BackgroundColor = color.White
 	drawn.Add(plotter.NewGrid())
+	drawn.Legend.Padding = vg.Points(2)
 	height := 11 * vg.Centimeter
 	if p.bars == nil {
 		if err := p.addCurves(drawn); err != nil {
@@ -121,7 +125,9 @@ func inLines(name string) string {
 
 func (p *picture) addBars(drawn *plot.Plot) error {
 	var below *plotter.BarChart
-	for i, l := range p.layers {
+	var named []func()
+	// The first one is on top, as its name is.
+	for i, l := range slices.Backward(p.layers) {
 		bars, err := plotter.NewBarChart(l.values, vg.Points(48))
 		if err != nil {
 			return err
@@ -132,9 +138,7 @@ func (p *picture) addBars(drawn *plot.Plot) error {
 		}
 		below = bars
 		drawn.Add(bars)
-		if l.name != "" {
-			drawn.Legend.Add(l.name, bars)
-		}
+		named = append(named, func() { drawn.Legend.Add(l.name, bars) })
 	}
 	var names []string
 	for _, name := range p.bars {
@@ -142,9 +146,12 @@ func (p *picture) addBars(drawn *plot.Plot) error {
 	}
 	drawn.NominalX(names...)
 	if len(p.layers) > 1 {
+		for _, add := range slices.Backward(named) {
+			add()
+		}
 		drawn.X.Max = float64(len(p.bars)) + .9 // room for the names
 		drawn.Legend.Top = true
 	}
-	drawn.Y.Min = 0
+	drawn.Y.Min, drawn.Y.Max = 0, drawn.Y.Max*1.05
 	return nil
 }
