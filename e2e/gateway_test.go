@@ -44,6 +44,8 @@ type settings struct {
 	// policy is the default policy and cache what is remembered, in YAML; by default
 	// what the gateway makes of nothing.
 	policy, cache string
+	// faces are further fields of the listeners for edges, such as ", tls: {…}".
+	faces string
 	// flags are further flags of serve.
 	flags []string
 }
@@ -51,8 +53,8 @@ type settings struct {
 func (s settings) yaml() string {
 	const free = "127.0.0.1:0"
 	return fmt.Sprintf(`listeners:
-  ext_authz:    {address: %q}
-  auth_request: {address: %q}
+  ext_authz:    {address: %q%s}
+  auth_request: {address: %q%s}
   admin:        {address: %q}
 verifiers:
   - name: crm
@@ -61,7 +63,7 @@ verifiers:
 cache: %s
 default_policy: %s
 log: {level: debug}
-`, either(s.extAuthz, free), either(s.authRequest, free), either(s.admin, free), s.endpoint, s.timeout, either(s.cache, "{}"), either(s.policy, "{}"))
+`, either(s.extAuthz, free), s.faces, either(s.authRequest, free), s.faces, either(s.admin, free), s.endpoint, s.timeout, either(s.cache, "{}"), either(s.policy, "{}"))
 }
 
 // startGateway runs bearergate serve and waits until it listens everywhere.

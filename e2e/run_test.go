@@ -89,6 +89,14 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testKeeping(t, r)
 		})
+		t.Run("over TLS", func(t *testing.T) {
+			t.Parallel()
+			testTLS(t, r)
+		})
+		t.Run("over unix sockets", func(t *testing.T) {
+			t.Parallel()
+			testSockets(t, r)
+		})
 		t.Run("on a bad night", func(t *testing.T) {
 			t.Parallel()
 			// The gateway is to come back where it was, so it does not pick its ports itself.
