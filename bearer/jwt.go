@@ -16,16 +16,35 @@ import (
 // Nothing vouches for what a token says of itself. These times may make a good
 // verdict end earlier; they never make a token good.
 func (t Token) Times() (notBefore, expires time.Time) {
-	header, rest, ok := strings.Cut(t.Reveal(), ".")
+	payload, ok := t.payload()
 	if !ok {
-		return notBefore, expires
-	}
-	payload, signature, ok := strings.Cut(rest, ".")
-	if !ok || strings.Contains(signature, ".") || members(header)["alg"] == nil {
 		return notBefore, expires
 	}
 	claims := members(payload)
 	return numericDate(claims["nbf"]), numericDate(claims["exp"])
+}
+
+// Issuer reports whether the token has the form of a JWT, and returns the issuer
+// that it names itself (RFC 7519 §4.1.1); "" if it names none, or not as a string.
+//
+// Nothing vouches for that either. It may decide who is asked about the token, and
+// not what the answer is.
+func (t Token) Issuer() (issuer string, jwt bool) {
+	payload, jwt := t.payload()
+	if jwt && json.Unmarshal(members(payload)["iss"], &issuer) != nil {
+		issuer = ""
+	}
+	return issuer, jwt
+}
+
+// payload returns the claims of a token that has the form of a JWT, encoded.
+func (t Token) payload() (payload string, jwt bool) {
+	header, rest, ok := strings.Cut(t.Reveal(), ".")
+	if !ok {
+		return "", false
+	}
+	payload, signature, ok := strings.Cut(rest, ".")
+	return payload, ok && !strings.Contains(signature, ".") && members(header)["alg"] != nil
 }
 
 // members returns the members of a JSON object in base64url, nil if it is none.

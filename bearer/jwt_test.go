@@ -69,6 +69,39 @@ func TestATokenNamesItsTimesOnlyAsAJWTDoes(t *testing.T) {
 	}
 }
 
+func TestATokenNamesItsIssuerOnlyAsAJWTDoes(t *testing.T) {
+	const header = `{"alg":"RS256"}`
+	for name, test := range map[string]struct {
+		token, issuer string
+		jwt           bool
+	}{
+		"an issuer":                  {jwt(header, `{"iss":"https://sso.example.com"}`), "https://sso.example.com", true},
+		"no issuer":                  {jwt(header, `{}`), "", true},
+		"an issuer in other letters": {jwt(header, `{"ISS":"a"}`), "", true},
+		"a list of issuers":          {jwt(header, `{"iss":["a"]}`), "", true},
+		"an issuer that is null":     {jwt(header, `{"iss":null}`), "", true},
+		"an issuer deeper down":      {jwt(header, `{"a":{"iss":"b"}}`), "", true},
+		"claims that are broken":     {jwt(header, `{"iss":"a"`), "", true},
+		"a header without alg":       {jwt(`{}`, `{"iss":"a"}`), "", false},
+		"five parts":                 {jwt(header, `{"iss":"a"}`) + ".a.b", "", false},
+		"opaque":                     {"abcdefgh", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parser, err := bearer.NewParser(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := parser.ParseToken(test.token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issuer, jwt := token.Issuer(); issuer != test.issuer || jwt != test.jwt {
+				t.Errorf("got %q and %v", issuer, jwt)
+			}
+		})
+	}
+}
+
 func TestACloneHasMemoryOfItsOwn(t *testing.T) {
 	parser, err := bearer.NewParser(0)
 	if err != nil {

@@ -144,7 +144,7 @@ func (k *KeySet) find(ctx context.Context, kid string, algorithm jose.SignatureA
 			_, _ = k.begin(now) // what is there is good enough, and a fault is told by the attempt
 		}
 		if keys, known := ring.find(kid, algorithm); known {
-			return chosen(keys, kid)
+			return fitting(keys, kid)
 		}
 	}
 	a, err := k.begin(now)
@@ -171,10 +171,10 @@ func (k *KeySet) find(ctx context.Context, kid string, algorithm jose.SignatureA
 			until: time.Now().Add(max(time.Millisecond, k.options.Pause-a.begun.since(k.clock.now()))),
 		}, nil
 	}
-	return chosen(keys, kid)
+	return fitting(keys, kid)
 }
 
-func chosen(keys []any, kid string) ([]any, *refusal, error) {
+func fitting(keys []any, kid string) ([]any, *refusal, error) {
 	switch {
 	case len(keys) == 0:
 		return nil, &refusal{why: "its key is not made for its algorithm"}, nil

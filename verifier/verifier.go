@@ -5,7 +5,8 @@
 // requests for one unseen token share one call, [Guard] spares the endpoint and
 // keeps room for tokens that were good, and [Measured] tells how long calls take.
 // Last comes who knows: [Verifytoken] asks the crm-now endpoint, [Introspection]
-// one of RFC 7662, and [JWT] checks an issuer's signature. The package promises that
+// one of RFC 7662, and [JWT] checks an issuer's signature. [Choose] and [Both] make
+// one verifier of several. The package promises that
 // a verdict is never given for another token, is never used beyond its life, and
 // that a question nobody answered is an error: neither a yes nor a no, and never
 // remembered as one.
@@ -62,7 +63,8 @@ const (
 	// FromStale means: the verdict has ended, and is used a little longer because
 	// nobody can tell.
 	FromStale
-	// FromToken means: the token itself says that it has ended; nobody was asked.
+	// FromToken means: the token itself says that it has ended, or is of a kind that
+	// no verifier is for; nobody was asked.
 	FromToken
 	// FromDenial means: an operator has denied the token.
 	FromDenial
