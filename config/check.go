@@ -30,7 +30,7 @@ type finding struct {
 
 // check gives all that is wrong with a filled-in configuration: what the rules in config.proto find, and here what they
 // cannot say.
-func check(config *configv1.Config, file string) []finding {
+func check(config *configv1.Config, around surroundings) []finding {
 	var found []finding
 	err := protovalidate.Validate(config)
 	if invalid, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
@@ -45,25 +45,10 @@ func check(config *configv1.Config, file string) []finding {
 		found = append(found, finding{text: "cannot be checked: " + err.Error(), bare: true})
 	}
 
-	found = append(found, checkListeners(config, filepath.Dir(file))...)
-	for i, verifier := range config.GetVerifiers() {
-		path := item("verifiers", i)
-		if endpoint := verifier.GetVerifytoken(); endpoint != nil {
-			found = append(found, checkVerifytoken(path+".verifytoken", endpoint, filepath.Dir(file))...)
-		}
-		if calls := verifier.GetCalls(); calls.GetReserved() >= calls.GetMax() {
-			found = append(found, finding{
-				path: path + ".calls.reserved", text: "leaves no call for a token that is seen for the first time; write less than calls.max",
-				unless: []string{path + ".calls.reserved", path + ".calls.max"},
-			})
-		}
-		if breaker := verifier.GetBreaker(); breaker.GetOfLast() < breaker.GetFailures() {
-			found = append(found, finding{
-				path: path + ".breaker.of_last", text: "is less than breaker.failures, so the breaker would never open; write at least as many",
-				unless: []string{path + ".breaker.of_last", path + ".breaker.failures"},
-			})
-		}
-	}
+	found = append(found, checkListeners(config, around.folder)...)
+	found = append(found, checkVerifiers(config, around)...)
+	found = append(found, checkAsked("default_policy", config.GetDefaultPolicy(), config)...)
+	found = append(found, checkNobodyAsks(config, config.GetDefaultPolicy())...)
 	return append(found, checkPolicy("default_policy", config.GetDefaultPolicy(), config.GetCache())...)
 }
 
@@ -151,19 +136,7 @@ func checkListeners(config *configv1.Config, folder string) []finding {
 }
 
 func checkVerifytoken(path string, endpoint *configv1.Verifytoken, folder string) []finding {
-	var found []finding
-	at, err := parseEndpoint(endpoint.GetUrl(), endpoint.GetAllowPlaintext())
-	if err != nil && endpoint.GetUrl() != "" {
-		found = append(found, finding{path: path + ".url", text: err.Error(), bare: true})
-	}
-	if file := endpoint.GetCaFile(); file != "" {
-		if at != nil && at.Scheme != "https" {
-			found = append(found, finding{path: path + ".ca_file", text: "has no use with an http URL; write an https URL, or take ca_file out"})
-		} else if err := checkCAFile(inFolder(folder, file)); err != nil {
-			found = append(found, finding{path: path + ".ca_file", text: err.Error()})
-		}
-	}
-	return found
+	return checkEndpoint(path, endpoint.GetUrl(), endpoint.GetAllowPlaintext(), endpoint.GetCaFile(), folder)
 }
 
 // parseEndpoint reads the URL of an endpoint. It returns a URL or an error that says what to write instead; the error
@@ -295,11 +268,7 @@ func resolveFiles(config *configv1.Config, file string) {
 			}
 		}
 	}
-	for _, verifier := range config.GetVerifiers() {
-		if endpoint := verifier.GetVerifytoken(); endpoint.GetCaFile() != "" {
-			endpoint.CaFile = inFolder(filepath.Dir(file), endpoint.GetCaFile())
-		}
-	}
+	resolveVerifierFiles(config, file)
 }
 
 func inFolder(folder, path string) string {

@@ -46,14 +46,15 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	for i, verifier := range config.GetVerifiers() {
 		path := item("verifiers", i)
 		f.duration(&verifier.Timeout, 3*time.Second)
-		if endpoint := verifier.GetVerifytoken(); endpoint != nil {
-			f.text(&endpoint.Encoding, path+".verifytoken.encoding", "multipart")
-		}
+		f.verifierKind(path, verifier)
 		verifier.Calls = orNew(verifier.GetCalls())
 		f.number(&verifier.Calls.Max, path+".calls.max", 64)
 		f.number(&verifier.Calls.Reserved, path+".calls.reserved", verifier.GetCalls().GetMax()/4)
 		f.number(&verifier.Calls.MaxWaiting, path+".calls.max_waiting", 1000)
 		f.duration(&verifier.Calls.MaxWait, time.Second)
+		if verifier.GetJwt() != nil && verifier.GetBreaker() == nil {
+			continue // It calls nobody for a token.
+		}
 		verifier.Breaker = orNew(verifier.GetBreaker())
 		f.number(&verifier.Breaker.Failures, path+".breaker.failures", 10)
 		f.number(&verifier.Breaker.OfLast, path+".breaker.of_last", 20)
@@ -80,6 +81,39 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	f.text(&config.Log.Format, "log.format", "auto")
 
 	f.duration(&config.ShutdownTimeout, 10*time.Second)
+}
+
+// verifierKind fills in what a verifier's kind has.
+func (f filler) verifierKind(path string, v *configv1.Verifier) {
+	tokens := "any"
+	if v.GetJwt() != nil {
+		tokens = "jwt"
+	}
+	f.text(&v.Tokens, path+".tokens", tokens)
+	switch kind := v.GetKind().(type) {
+	case *configv1.Verifier_Verifytoken:
+		f.text(&kind.Verifytoken.Encoding, path+".verifytoken.encoding", "multipart")
+	case *configv1.Verifier_Introspection:
+		at := path + ".introspection"
+		f.text(&kind.Introspection.TokenTypeHint, at+".token_type_hint", "access_token")
+		if client := kind.Introspection.GetClient(); client != nil {
+			f.text(&client.Authentication, at+".client.authentication", "client_secret_basic")
+		}
+		if signed := kind.Introspection.GetSigned(); signed != nil {
+			signed.Keys = f.keys(signed.GetKeys())
+		}
+	case *configv1.Verifier_Jwt:
+		f.duration(&kind.Jwt.Leeway, 10*time.Second)
+		kind.Jwt.Keys = f.keys(kind.Jwt.GetKeys())
+	}
+}
+
+func (f filler) keys(k *configv1.Keys) *configv1.Keys {
+	k = orNew(k)
+	f.duration(&k.RefreshEvery, 5*time.Minute)
+	f.duration(&k.MaxAge, time.Hour)
+	f.duration(&k.Pause, 5*time.Second)
+	return k
 }
 
 type filler struct {

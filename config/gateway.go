@@ -1,18 +1,12 @@
 package config
 
 import (
-	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/url"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,14 +28,13 @@ const (
 )
 
 // Gateway is a configuration that was made into running parts: the listeners,
-// the gate of each, and the one verifier behind them.
+// the gate of each, and the verifiers behind them.
 type Gateway struct {
-	logger   *slog.Logger
-	shutdown time.Duration
-	doors    []*door
-	admin    *admin.Server // always there, but without a door unless it is configured
-	cache    *verifier.Cache
-	endpoint *verifier.Verifytoken
+	logger    *slog.Logger
+	shutdown  time.Duration
+	doors     []*door
+	admin     *admin.Server // always there, but without a door unless it is configured
+	verifiers *verifiers
 
 	generatedCodec bool
 	inherited      *listen.Inherited
@@ -105,8 +98,12 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	}()
 	metrics := admin.NewMetrics(version)
 	panicked := panicReport(metrics, logger)
-	if err := g.buildVerifier(c, metrics, panicked, version); err != nil {
+	if g.verifiers, err = buildVerifiers(c, logger, metrics, panicked, version); err != nil {
 		return nil, err
+	}
+	asked, err := g.verifiers.asked(askedBy(c.GetDefaultPolicy(), c))
+	if err != nil {
+		return nil, fmt.Errorf("default_policy.verifiers: %w", err)
 	}
 	parser, err := bearer.NewParser(int(c.GetCredential().GetMaxTokenBytes()))
 	if err != nil {
@@ -116,7 +113,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		return gate.New(gate.Options{
 			Listener:  listener,
 			Parser:    parser,
-			Verifier:  g.cache,
+			Verifier:  asked,
 			Realm:     c.GetDefaultPolicy().GetRealm(),
 			EdgeCache: c.GetDefaultPolicy().GetEdgeCache().AsDuration(),
 			Identity:  identityHeaders(c.GetDefaultPolicy()),
@@ -183,7 +180,7 @@ func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(listener s
 			return nil, err
 		}
 		return authrequest.NewServer(decide, authrequest.Options{
-			Wait:           longestCall(c.GetVerifiers()[0]),
+			Wait:           longestAnswer(c),
 			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
 			KeepToken:      keepToken,
 			Logger:         g.logger.With(slog.String("listener", e.name)),
@@ -191,115 +188,6 @@ func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(listener s
 	default:
 		return g.admin, nil
 	}
-}
-
-// buildVerifier stacks the stages that answer whether a token is good. This is
-// the one place that knows their order.
-func (g *Gateway) buildVerifier(c *configv1.Config, metrics *admin.Metrics, panicked func(*verifier.Panic), version string) error {
-	v := c.GetVerifiers()[0]
-	roots, err := rootCAs(v.GetVerifytoken().GetCaFile())
-	if err != nil {
-		return fmt.Errorf("verifiers[0].verifytoken.ca_file: %w", err)
-	}
-	g.endpoint, err = verifier.NewVerifytoken(verifier.VerifytokenOptions{
-		Name:           v.GetName(),
-		URL:            v.GetVerifytoken().GetUrl(),
-		AllowPlaintext: v.GetVerifytoken().GetAllowPlaintext(),
-		Encoding:       verifier.Encoding(v.GetVerifytoken().GetEncoding()),
-		MaxConnections: int(v.GetCalls().GetMax()),
-		RootCAs:        roots,
-		UserAgent:      "bearergate/" + version,
-	})
-	if err != nil {
-		return err
-	}
-	g.logProxy(v)
-	guard, err := verifier.NewGuard(verifier.NewMeasured(g.endpoint, metrics.Calls(v.GetName())), verifier.GuardOptions{
-		Name:       v.GetName(),
-		MaxCalls:   int(v.GetCalls().GetMax()),
-		Reserved:   int(v.GetCalls().GetReserved()),
-		MaxWaiting: int(v.GetCalls().GetMaxWaiting()),
-		MaxWait:    v.GetCalls().GetMaxWait().AsDuration(),
-		Timeout:    v.GetTimeout().AsDuration(),
-		Failures:   int(v.GetBreaker().GetFailures()),
-		OfLast:     int(v.GetBreaker().GetOfLast()),
-		OpenFor:    v.GetBreaker().GetOpenFor().AsDuration(),
-		StateChanged: func(from, to string) {
-			g.logger.Warn("the breaker of a verifier changed its state",
-				slog.String("verifier", v.GetName()), slog.String("from", from), slog.String("to", to))
-		},
-	})
-	if err != nil {
-		return err
-	}
-	g.cache, err = verifier.NewCache(guard, verifier.CacheOptions{
-		Name:          v.GetName(),
-		MaxTokens:     int(c.GetCache().GetMaxTokens()),
-		ValidTTL:      c.GetCache().GetValidTtl().AsDuration(),
-		InvalidTTL:    c.GetCache().GetInvalidTtl().AsDuration(),
-		RefreshBefore: c.GetCache().GetRefreshBefore().AsDuration(),
-		StaleIfError:  c.GetCache().GetStaleIfError().AsDuration(),
-		Timeout:       longestCall(v),
-		Panicked:      panicked,
-	})
-	if err != nil {
-		return err
-	}
-	metrics.Verifier(v.GetName(), guard.Stats, g.cache.Stats)
-	return nil
-}
-
-// longestCall is how long a call may take with its waiting.
-func longestCall(v *configv1.Verifier) time.Duration {
-	return v.GetCalls().GetMaxWait().AsDuration() + v.GetTimeout().AsDuration()
-}
-
-// logProxy says so when calls to the endpoint go through a proxy that the
-// environment names: nobody should be surprised by that.
-func (g *Gateway) logProxy(v *configv1.Verifier) {
-	r, err := http.NewRequest(http.MethodPost, v.GetVerifytoken().GetUrl(), http.NoBody) //nolint:noctx // it is sent nowhere
-	if err != nil {
-		return
-	}
-	proxy, err := http.ProxyFromEnvironment(r)
-	switch {
-	case err != nil, proxy == nil && isBroken(r.URL.Scheme), proxy != nil && !isProxy(proxy):
-		g.logger.Warn("the proxy named by the environment cannot be used; look at HTTPS_PROXY and HTTP_PROXY", slog.String("verifier", v.GetName()))
-	case proxy != nil:
-		g.logger.Info("the verifier is asked through the proxy that HTTPS_PROXY or HTTP_PROXY names",
-			slog.String("verifier", v.GetName()), slog.String("proxy", proxy.Host))
-	}
-}
-
-// isProxy reports whether a URL names a proxy that net/http can speak to. Whoever
-// forgets the http:// in front of it gets a URL, too, but none of a proxy.
-func isProxy(u *url.URL) bool {
-	return u.Host != "" && slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme)
-}
-
-// isBroken reports whether the environment names a proxy for a scheme in a way that
-// net/http cannot read. It asks directly then, and says nothing.
-func isBroken(scheme string) bool {
-	name := scheme + "_proxy"
-	value := cmp.Or(os.Getenv(strings.ToUpper(name)), os.Getenv(name))
-	_, whole := url.Parse(value)
-	_, host := url.Parse("http://" + value)
-	return whole != nil && host != nil
-}
-
-func rootCAs(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
-	}
-	return pool, nil
 }
 
 // panicReport returns the function that counts and logs a panic that became a
@@ -405,11 +293,8 @@ func (g *Gateway) close() {
 	for _, d := range g.doors {
 		_ = d.listener.Close() // a server that has run closed it already
 	}
-	if g.cache != nil {
-		g.cache.Close()
-	}
-	if g.endpoint != nil {
-		g.endpoint.Close()
+	if g.verifiers != nil {
+		g.verifiers.close()
 	}
 	g.inherited.Close()
 }

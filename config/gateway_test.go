@@ -29,6 +29,7 @@ import (
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/config"
 	"github.com/bearergate/bearergate/crmnow"
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
 
@@ -100,9 +101,14 @@ type running struct {
 
 func run(t *testing.T, text string, options ...config.Option) *running {
 	t.Helper()
+	return runParsed(t, parse(t, text), options...)
+}
+
+func runParsed(t *testing.T, c *configv1.Config, options ...config.Option) *running {
+	t.Helper()
 	g := &running{log: &journal{}}
 	var err error
-	if g.Gateway, err = config.NewGateway(t.Context(), parse(t, text), g.log.logger(), "v1.2.3-test", options...); err != nil {
+	if g.Gateway, err = config.NewGateway(t.Context(), c, g.log.logger(), "v1.2.3-test", options...); err != nil {
 		t.Fatal(err)
 	}
 	// Not the test's context: what is under way may need the gateway until then.

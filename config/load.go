@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"buf.build/go/protoyaml"
 	"go.yaml.in/yaml/v3"
@@ -70,7 +71,7 @@ func Parse(name string, data []byte, lookup func(string) (string, bool)) (*confi
 	}
 
 	fill(config, read.wrote)
-	for _, found := range check(config, name) {
+	for _, found := range check(config, surroundings{folder: filepath.Dir(name), lookup: lookup, wrote: read.wrote}) {
 		read.report(found)
 	}
 	read.reportClamped()

@@ -128,6 +128,7 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 				Url:      "https://api.i1.crm-now.de/v1/getOauthToken.php",
 				Encoding: "multipart",
 			}},
+			Tokens:  "any",
 			Timeout: durationpb.New(3 * time.Second),
 			Calls:   &configv1.Calls{Max: 64, Reserved: 16, MaxWaiting: 1000, MaxWait: durationpb.New(time.Second)},
 			Breaker: &configv1.Breaker{Failures: 10, OfLast: 20, OpenFor: durationpb.New(time.Second)},
@@ -185,6 +186,45 @@ func everyField() *configv1.Config {
 			Timeout: durationpb.New(1500 * time.Millisecond),
 			Calls:   &configv1.Calls{Max: 8, Reserved: 3, MaxWaiting: 100, MaxWait: durationpb.New(250 * time.Millisecond)},
 			Breaker: &configv1.Breaker{Failures: 3, OfLast: 7, OpenFor: durationpb.New(30 * time.Second)},
+			Tokens:  "jwt",
+			Issuers: []string{"https://crm.example.com", "https://crm2.example.com"},
+		}, {
+			Name: "sso",
+			Kind: &configv1.Verifier_Introspection{Introspection: &configv1.Introspection{
+				Url: "http://sso.internal/introspect", AllowPlaintext: true,
+				Client:        &configv1.Client{Authentication: "client_secret_post", Id: "gateway", Secret: &configv1.Secret{File: "testdata/secret.txt"}},
+				TokenTypeHint: "none", Issuer: "https://sso.example.com",
+				Signed: &configv1.SignedAnswers{Issuer: "https://sso.example.com", Audience: "the-gateway", Algorithms: []string{"RS256", "EdDSA"}, Keys: &configv1.Keys{
+					Url: "http://sso.internal/keys", AllowPlaintext: true,
+					RefreshEvery: durationpb.New(time.Minute), MaxAge: durationpb.New(2 * time.Hour), Pause: durationpb.New(10 * time.Second),
+				}},
+			}},
+			Timeout: durationpb.New(3 * time.Second), Tokens: "any", Behind: "partner",
+			Calls:   &configv1.Calls{Max: 64, Reserved: 16, MaxWaiting: 1000, MaxWait: durationpb.New(time.Second)},
+			Breaker: &configv1.Breaker{Failures: 10, OfLast: 20, OpenFor: durationpb.New(time.Second)},
+		}, {
+			Name: "keyed",
+			Kind: &configv1.Verifier_Introspection{Introspection: &configv1.Introspection{
+				Url: "https://keyed.example.com/introspect", CaFile: "testdata/tls/ca.pem", TokenTypeHint: "access_token",
+				Client: &configv1.Client{
+					Authentication: "private_key_jwt", Id: "gateway", PrivateKey: &configv1.Secret{File: "testdata/client.key"},
+					KeyId: "key-1", Audience: "https://keyed.example.com",
+				},
+			}},
+			Timeout: durationpb.New(3 * time.Second), Tokens: "opaque",
+			Calls:   &configv1.Calls{Max: 64, Reserved: 16, MaxWaiting: 1000, MaxWait: durationpb.New(time.Second)},
+			Breaker: &configv1.Breaker{Failures: 10, OfLast: 20, OpenFor: durationpb.New(time.Second)},
+		}, {
+			Name: "partner",
+			Kind: &configv1.Verifier_Jwt{Jwt: &configv1.Jwt{
+				Issuer: "https://partner.example.com", Audiences: []string{"orders", "billing"}, Algorithms: []string{"ES256"},
+				Keys: &configv1.Keys{
+					File: "testdata/keys.json", RefreshEvery: durationpb.New(5 * time.Minute), MaxAge: durationpb.New(time.Hour), Pause: durationpb.New(5 * time.Second),
+				},
+				AccessTokensOnly: true, Leeway: durationpb.New(30 * time.Second),
+			}},
+			Timeout: durationpb.New(3 * time.Second), Tokens: "jwt",
+			Calls: &configv1.Calls{Max: 64, Reserved: 16, MaxWaiting: 1000, MaxWait: durationpb.New(time.Second)},
 		}},
 		Cache: &configv1.Cache{
 			MaxTokens:     5000,
@@ -196,7 +236,8 @@ func everyField() *configv1.Config {
 		Credential: &configv1.Credential{MaxTokenBytes: 4096},
 		DefaultPolicy: &configv1.Policy{
 			Realm: "crm-now API (test)", ForwardToken: "keep", EdgeCache: durationpb.New(15 * time.Second),
-			Identity: []*configv1.IdentityHeader{{Name: "X-Partner", Constant: "crm-now"}, {Name: "X-Bearergate-Fingerprint", Fingerprint: true}},
+			Verifiers: []string{"crm-2_test", "sso", "keyed"},
+			Identity:  []*configv1.IdentityHeader{{Name: "X-Partner", Constant: "crm-now"}, {Name: "X-Bearergate-Fingerprint", Fingerprint: true}},
 		},
 		Log:             &configv1.Log{Level: "debug", Format: "json"},
 		ShutdownTimeout: durationpb.New(time.Minute),
@@ -219,6 +260,7 @@ func TestEveryValueMayComeFromTheEnvironment(t *testing.T) {
 		"ADMIN_PORT": "9190", "NAME": "crm-2_test", "URL": "http://crm.internal:8080/v1/getOauthToken.php?tenant=7", "YES": "true",
 		"ENCODING": "form", "EMPTY": "", "TIMEOUT": "1.5s", "TOKENS": "5000", "MINUTES": "2", "SECONDS": "30", "UNIT": "ms",
 		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "MODE": "0600", "USER": "bearergate", "GROUP": "envoy", "MORE": "partners", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
+		"ISSUER": "crm.example.com", "SECRET_FILE": "secret.txt",
 	} {
 		t.Setenv(name, value)
 	}
@@ -466,9 +508,14 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("accepted a TTL of %s", d)
 			}
 		}
-		url := strings.ToLower(got.GetVerifiers()[0].GetVerifytoken().GetUrl())
-		if !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") {
-			t.Errorf("accepted the URL %q", url)
+		for _, v := range got.GetVerifiers() {
+			url := strings.ToLower(v.GetVerifytoken().GetUrl() + v.GetIntrospection().GetUrl())
+			if v.GetJwt() == nil && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") {
+				t.Errorf("accepted the URL %q", url)
+			}
+			if v.GetJwt() != nil && (v.GetJwt().GetIssuer() == "" || len(v.GetJwt().GetAudiences()) == 0 || len(v.GetJwt().GetAlgorithms()) == 0) {
+				t.Errorf("accepted %v", v)
+			}
 		}
 	})
 }

@@ -31,9 +31,17 @@ listeners:
 verifiers:
   - name: crm
     verifytoken: {url: "https://api.example.com/verify"}
+  - name: sso
+    tokens: opaque
+    introspection:
+      url: "https://sso.example.com/introspect"
+      client: {id: gateway, secret: {file: testdata/secret.txt}}
+      signed: {issuer: "https://sso.example.com", algorithms: [RS256], keys: {url: "https://sso.example.com/keys"}}
+  - name: partner
+    jwt: {issuer: "https://partner.example.com", audiences: [orders], algorithms: [RS256], keys: {file: testdata/keys.json}}
 cache: {}
 credential: {}
-default_policy: {identity: [{name: X-Partner, constant: crm}]}
+default_policy: {verifiers: [partner, sso, crm], identity: [{name: X-Partner, constant: crm}]}
 log: {}
 `
 
@@ -83,6 +91,9 @@ func fieldsOf(t *testing.T) []field {
 		for i := range message.Fields().Len() {
 			f := field{FieldDescriptor: message.Fields().Get(i)}
 			f.path = strings.TrimPrefix(path+"."+string(f.Name()), ".")
+			// A verifier has one kind, so the sample has one verifier of each.
+			f.path = strings.Replace(f.path, "verifiers[0].introspection", "verifiers[1].introspection", 1)
+			f.path = strings.Replace(f.path, "verifiers[0].jwt", "verifiers[2].jwt", 1)
 			f.comment = comments[string(message.Name())+"."+string(f.Name())]
 			if f.comment == "" {
 				t.Errorf("%s has no comment", f.path)
@@ -198,16 +209,26 @@ verifiers:
 	}
 }
 
+// indexed takes a name such as verifiers[1] apart; without an index it is -1.
+func indexed(name string) (string, int) {
+	name, index, found := strings.Cut(name, "[")
+	if !found {
+		return name, -1
+	}
+	entry, _ := strconv.Atoi(strings.TrimSuffix(index, "]"))
+	return name, entry
+}
+
 // valueAt follows a path such as verifiers[0].timeout.
 func valueAt(t *testing.T, whole *configv1.Config, path string) protoreflect.Value {
 	t.Helper()
 	at := protoreflect.ValueOfMessage(whole.ProtoReflect())
 	for name := range strings.SplitSeq(path, ".") {
-		name, first := strings.CutSuffix(name, "[0]")
+		name, entry := indexed(name)
 		message := at.Message()
 		at = message.Get(message.Descriptor().Fields().ByName(protoreflect.Name(name)))
-		if first {
-			at = at.List().Get(0)
+		if entry >= 0 {
+			at = at.List().Get(entry)
 		}
 	}
 	return at
@@ -282,12 +303,27 @@ func problemAt(t *testing.T, path, value string) (config.Problem, bool) {
 		verifier["calls"] = map[string]any{"max": 10000}
 		verifier["breaker"] = map[string]any{"failures": 1}
 	}
+	// The same for times that must not be longer than others.
+	long := map[string]any{"pause": "1s", "refresh_every": "1s", "max_age": "168h"}
+	switch {
+	case strings.HasSuffix(path, ".refresh_every"):
+		long["max_age"] = "168h"
+	case strings.HasSuffix(path, ".pause"):
+		long["refresh_every"] = "24h"
+	}
+	for i, kind := range map[int]string{1: "introspection", 2: "jwt"} {
+		at := file["verifiers"].([]any)[i].(map[string]any)[kind].(map[string]any)
+		if kind == "introspection" {
+			at = at["signed"].(map[string]any)
+		}
+		maps.Copy(at["keys"].(map[string]any), long)
+	}
 	at := file
 	names := strings.Split(path, ".")
 	for _, name := range names[:len(names)-1] {
-		name, first := strings.CutSuffix(name, "[0]")
-		if first {
-			at, _ = at[name].([]any)[0].(map[string]any)
+		name, entry := indexed(name)
+		if entry >= 0 {
+			at, _ = at[name].([]any)[entry].(map[string]any)
 		} else {
 			at, _ = at[name].(map[string]any)
 		}
@@ -311,11 +347,14 @@ func problemAt(t *testing.T, path, value string) (config.Problem, bool) {
 
 func TestTheErrorsNameEveryWordThatIsKnown(t *testing.T) {
 	words := map[string][]string{
-		"verifiers[0].verifytoken.encoding":   {"multipart", "form"},
-		"default_policy.forward_token":        {"strip", "keep"},
-		"listeners.ext_authz.tls.min_version": {"1.2", "1.3"},
-		"log.level":                           {"debug", "info", "warn", "error"},
-		"log.format":                          {"auto", "json", "text"},
+		"verifiers[0].verifytoken.encoding":                {"multipart", "form"},
+		"verifiers[0].tokens":                              {"any", "opaque", "jwt"},
+		"verifiers[1].introspection.token_type_hint":       {"access_token", "none"},
+		"verifiers[1].introspection.client.authentication": {"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
+		"default_policy.forward_token":                     {"strip", "keep"},
+		"listeners.ext_authz.tls.min_version":              {"1.2", "1.3"},
+		"log.level":                                        {"debug", "info", "warn", "error"},
+		"log.format":                                       {"auto", "json", "text"},
 	}
 	for _, path := range slices.Sorted(maps.Keys(words)) {
 		problem, refused := problemAt(t, path, "other")

@@ -28,6 +28,9 @@ type GuardOptions struct {
 	MaxWait time.Duration
 	// Timeout bounds a call once it is made.
 	Timeout time.Duration
+	// NoBreaker is for a Verifier that spares others by itself. The breaker's bounds
+	// are not looked at then.
+	NoBreaker bool
 	// The breaker opens when Failures of the last OfLast calls brought no answer,
 	// and lets one call through as a probe after OpenFor.
 	Failures, OfLast int
@@ -64,6 +67,9 @@ type Guard struct {
 
 // NewGuard returns a Guard in front of next.
 func NewGuard(next Verifier, o GuardOptions) (*Guard, error) {
+	if o.NoBreaker {
+		o.Failures, o.OfLast, o.OpenFor = 1, 1, time.Second // it hears of no failures
+	}
 	switch {
 	case o.MaxCalls < 1 || o.Reserved < 0 || o.Reserved >= o.MaxCalls:
 		return nil, fmt.Errorf("guard: %d calls, %d of them reserved: want at least 1 call that is not reserved", o.MaxCalls, o.Reserved)
@@ -118,7 +124,7 @@ func (g *Guard) call(ctx context.Context, t bearer.Token) (v Verdict, err error)
 	defer g.calls.Add(-1)
 	answered := false
 	defer func() { // also if it panics: a permit must be given back
-		if answered {
+		if answered || g.options.NoBreaker {
 			g.breaker.RecordSuccess()
 		} else {
 			g.breaker.RecordFailure()

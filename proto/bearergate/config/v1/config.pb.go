@@ -44,7 +44,7 @@ type Config struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the gateway listens. A listener that is not named does not listen; ext_authz or auth_request must be.
 	Listeners *Listeners `protobuf:"bytes,1,opt,name=listeners,proto3" json:"listeners,omitempty"`
-	// Who is asked whether a token is good. Exactly one for now; names are unique.
+	// Who can be asked whether a token is good. default_policy.verifiers says who is; names are unique.
 	Verifiers []*Verifier `protobuf:"bytes,2,rep,name=verifiers,proto3" json:"verifiers,omitempty"`
 	// What is remembered of the answers, and for how long.
 	Cache *Cache `protobuf:"bytes,3,opt,name=cache,proto3" json:"cache,omitempty"`
@@ -689,14 +689,28 @@ type Verifier struct {
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Verifier_Verifytoken
+	//	*Verifier_Introspection
+	//	*Verifier_Jwt
 	Kind isVerifier_Kind `protobuf_oneof:"kind"`
 	// How long one call may take, from connecting to the last byte of the answer. A call that takes longer is no answer.
 	// Default: 3s. Range: 50ms to 60s.
 	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// How many calls are made at once, and which come first.
 	Calls *Calls `protobuf:"bytes,4,opt,name=calls,proto3" json:"calls,omitempty"`
-	// When it is not called for a while because it gave no answers.
-	Breaker       *Breaker `protobuf:"bytes,5,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	// When it is not called for a while because it gave no answers. It has no use with jwt, which calls nobody for a token.
+	Breaker *Breaker `protobuf:"bytes,5,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	// Which tokens it is for, where several verifiers stand in a list: any, opaque (those that have not the form of a JWT)
+	// or jwt. A jwt verifier is for the JWTs of its issuer, and one behind it too.
+	// Default: any.
+	Tokens string `protobuf:"bytes,12,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Whose tokens it is for, where several verifiers stand in a list: JWTs whose iss is one of these.
+	// Without it, those of every issuer.
+	Issuers []string `protobuf:"bytes,13,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	// The name of a jwt verifier that has to find a token good first. What it refuses is refused, and this one is not
+	// called: a forged token costs the endpoint nothing. A token is good if both say so, for as long as both do. Claims are
+	// those of this one, or of the jwt verifier if this one gives none.
+	// Without it, this one is asked at once.
+	Behind        string `protobuf:"bytes,14,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -754,6 +768,24 @@ func (x *Verifier) GetVerifytoken() *Verifytoken {
 	return nil
 }
 
+func (x *Verifier) GetIntrospection() *Introspection {
+	if x != nil {
+		if x, ok := x.Kind.(*Verifier_Introspection); ok {
+			return x.Introspection
+		}
+	}
+	return nil
+}
+
+func (x *Verifier) GetJwt() *Jwt {
+	if x != nil {
+		if x, ok := x.Kind.(*Verifier_Jwt); ok {
+			return x.Jwt
+		}
+	}
+	return nil
+}
+
 func (x *Verifier) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
@@ -775,6 +807,27 @@ func (x *Verifier) GetBreaker() *Breaker {
 	return nil
 }
 
+func (x *Verifier) GetTokens() string {
+	if x != nil {
+		return x.Tokens
+	}
+	return ""
+}
+
+func (x *Verifier) GetIssuers() []string {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
+func (x *Verifier) GetBehind() string {
+	if x != nil {
+		return x.Behind
+	}
+	return ""
+}
+
 type isVerifier_Kind interface {
 	isVerifier_Kind()
 }
@@ -784,7 +837,21 @@ type Verifier_Verifytoken struct {
 	Verifytoken *Verifytoken `protobuf:"bytes,2,opt,name=verifytoken,proto3,oneof"`
 }
 
+type Verifier_Introspection struct {
+	// An OAuth 2.0 introspection endpoint (RFC 7662), such as those of Keycloak, Hydra and Authentik.
+	Introspection *Introspection `protobuf:"bytes,10,opt,name=introspection,proto3,oneof"`
+}
+
+type Verifier_Jwt struct {
+	// Nobody: the token is a JWT that its issuer has signed.
+	Jwt *Jwt `protobuf:"bytes,11,opt,name=jwt,proto3,oneof"`
+}
+
 func (*Verifier_Verifytoken) isVerifier_Kind() {}
+
+func (*Verifier_Introspection) isVerifier_Kind() {}
+
+func (*Verifier_Jwt) isVerifier_Kind() {}
 
 // Calls bound what a verifier has to bear, and keep room for tokens that were good within the last 300s: a flood of
 // made-up tokens must not keep them waiting.
@@ -1014,7 +1081,564 @@ func (x *Verifytoken) GetCaFile() string {
 	return ""
 }
 
-// Cache is what the gateway remembers, in its own memory. A verdict is never used longer than 300s without being asked
+// Introspection asks an OAuth 2.0 introspection endpoint (RFC 7662). A token is good if the answer's active is true, and
+// nothing else in it says otherwise: that the token has ended, comes from another issuer, is bound to a key (cnf) or is a
+// refresh or ID token. The claims are the members of the answer, at most 16 KiB.
+type Introspection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The endpoint: an absolute https URL without user name, password or fragment, at most 2048 bytes. http is for loopback
+	// only (localhost, 127.0.0.0/8, ::1) unless allow_plaintext is set. Needed.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// Allows http:// to a host that is not loopback. Tokens and the gateway's secret then cross the network in clear.
+	// Default: false.
+	AllowPlaintext bool `protobuf:"varint,2,opt,name=allow_plaintext,json=allowPlaintext,proto3" json:"allow_plaintext,omitempty"`
+	// A PEM file of certificate authorities that may sign the endpoint's certificate, instead of the system's; at most
+	// 1 MiB. A relative path starts at the folder of the configuration file. For an https URL only.
+	// Without it, the authorities that the system trusts.
+	CaFile string `protobuf:"bytes,3,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	// Who the gateway is, to the endpoint. Needed.
+	Client *Client `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`
+	// What is sent as token_type_hint: access_token, or none for no hint.
+	// Default: access_token.
+	TokenTypeHint string `protobuf:"bytes,5,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
+	// The iss that the answer must have, letter by letter.
+	// Without it, tokens of every issuer that the endpoint finds active.
+	Issuer string `protobuf:"bytes,6,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// Signed answers (RFC 9701), and no others.
+	// Without it, answers in JSON.
+	Signed        *SignedAnswers `protobuf:"bytes,7,opt,name=signed,proto3" json:"signed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Introspection) Reset() {
+	*x = Introspection{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Introspection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Introspection) ProtoMessage() {}
+
+func (x *Introspection) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Introspection.ProtoReflect.Descriptor instead.
+func (*Introspection) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Introspection) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Introspection) GetAllowPlaintext() bool {
+	if x != nil {
+		return x.AllowPlaintext
+	}
+	return false
+}
+
+func (x *Introspection) GetCaFile() string {
+	if x != nil {
+		return x.CaFile
+	}
+	return ""
+}
+
+func (x *Introspection) GetClient() *Client {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+func (x *Introspection) GetTokenTypeHint() string {
+	if x != nil {
+		return x.TokenTypeHint
+	}
+	return ""
+}
+
+func (x *Introspection) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Introspection) GetSigned() *SignedAnswers {
+	if x != nil {
+		return x.Signed
+	}
+	return nil
+}
+
+// Client is the gateway as a client of an authorization server.
+type Client struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it says who it is: client_secret_basic, client_secret_post, private_key_jwt (RFC 7523), or none for an endpoint
+	// that only the gateway can reach.
+	// Default: client_secret_basic.
+	Authentication string `protobuf:"bytes,1,opt,name=authentication,proto3" json:"authentication,omitempty"`
+	// The client_id.
+	// Without it, authentication must be none.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// The client's secret. It is read for each call, so one that was changed is used at once.
+	Secret *Secret `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// The client's private key, for private_key_jwt: PEM with PKCS #8, RSA of at least 2048 bits, ECDSA (P-256, P-384,
+	// P-521) or Ed25519. It signs with RS256, ES256, ES384, ES512 or EdDSA.
+	PrivateKey *Secret `protobuf:"bytes,4,opt,name=private_key,json=privateKey,proto3" json:"private_key,omitempty"`
+	// The kid that private_key_jwt names.
+	// Without it, none.
+	KeyId string `protobuf:"bytes,5,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// For whom private_key_jwt signs. Some servers want their issuer here.
+	// Without it, the endpoint's URL.
+	Audience      string `protobuf:"bytes,6,opt,name=audience,proto3" json:"audience,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Client) Reset() {
+	*x = Client{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Client) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Client) ProtoMessage() {}
+
+func (x *Client) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Client.ProtoReflect.Descriptor instead.
+func (*Client) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Client) GetAuthentication() string {
+	if x != nil {
+		return x.Authentication
+	}
+	return ""
+}
+
+func (x *Client) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Client) GetSecret() *Secret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *Client) GetPrivateKey() *Secret {
+	if x != nil {
+		return x.PrivateKey
+	}
+	return nil
+}
+
+func (x *Client) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *Client) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+// Secret says where a secret is. It is never written into the configuration itself.
+type Secret struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A file that holds it and nothing else; at most 64 KiB. Line ends behind it do not count. A relative path starts at
+	// the folder of the configuration file.
+	// Without it, environment or credential.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// The name of an environment variable that holds it.
+	// Without it, file or credential.
+	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	// The name of a systemd credential (LoadCredential=): a file in the folder that $CREDENTIALS_DIRECTORY names.
+	// Without it, file or environment.
+	Credential    string `protobuf:"bytes,3,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Secret) Reset() {
+	*x = Secret{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Secret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Secret) ProtoMessage() {}
+
+func (x *Secret) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Secret.ProtoReflect.Descriptor instead.
+func (*Secret) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Secret) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Secret) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Secret) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+// SignedAnswers are JWTs that the introspection endpoint signs (RFC 9701).
+type SignedAnswers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The iss of the answers, letter by letter. Needed.
+	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// The aud of the answers.
+	// Without it, the id of the client.
+	Audience string `protobuf:"bytes,2,opt,name=audience,proto3" json:"audience,omitempty"`
+	// The algorithms that answers may be signed with. Needed.
+	Algorithms []string `protobuf:"bytes,3,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
+	// Where the server's keys are.
+	Keys          *Keys `protobuf:"bytes,4,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedAnswers) Reset() {
+	*x = SignedAnswers{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedAnswers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedAnswers) ProtoMessage() {}
+
+func (x *SignedAnswers) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedAnswers.ProtoReflect.Descriptor instead.
+func (*SignedAnswers) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SignedAnswers) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *SignedAnswers) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+func (x *SignedAnswers) GetAlgorithms() []string {
+	if x != nil {
+		return x.Algorithms
+	}
+	return nil
+}
+
+func (x *SignedAnswers) GetKeys() *Keys {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// Jwt takes JWTs (RFC 7519) that an issuer has signed, for an audience, with an end (exp) that has not come. Nobody is
+// asked about a token, so one that is withdrawn passes until it ends. A token whose typ is at+jwt must be as RFC 9068
+// wants it. What is bound to a key (cnf), and refresh and ID tokens that say so, are refused. A token's claims may have
+// 16 KiB.
+type Jwt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The iss of the tokens, letter by letter. Needed.
+	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// Whom tokens must be meant for: one of these in aud. Needed.
+	Audiences []string `protobuf:"bytes,2,rep,name=audiences,proto3" json:"audiences,omitempty"`
+	// The algorithms that tokens may be signed with: those that the issuer uses. Needed.
+	Algorithms []string `protobuf:"bytes,3,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
+	// Where the issuer's keys are.
+	Keys *Keys `protobuf:"bytes,4,opt,name=keys,proto3" json:"keys,omitempty"`
+	// Takes only tokens whose typ is at+jwt (RFC 9068), so that no other JWT of the issuer passes for one. Turn it on where
+	// the issuer can.
+	// Default: false.
+	AccessTokensOnly bool `protobuf:"varint,5,opt,name=access_tokens_only,json=accessTokensOnly,proto3" json:"access_tokens_only,omitempty"`
+	// By how much the issuer's clock may be ahead: for nbf and iat. A token's end has no leeway.
+	// Default: 10s. Range: 0s to 5m.
+	Leeway        *durationpb.Duration `protobuf:"bytes,6,opt,name=leeway,proto3" json:"leeway,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Jwt) Reset() {
+	*x = Jwt{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Jwt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Jwt) ProtoMessage() {}
+
+func (x *Jwt) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Jwt.ProtoReflect.Descriptor instead.
+func (*Jwt) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Jwt) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Jwt) GetAudiences() []string {
+	if x != nil {
+		return x.Audiences
+	}
+	return nil
+}
+
+func (x *Jwt) GetAlgorithms() []string {
+	if x != nil {
+		return x.Algorithms
+	}
+	return nil
+}
+
+func (x *Jwt) GetKeys() *Keys {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Jwt) GetAccessTokensOnly() bool {
+	if x != nil {
+		return x.AccessTokensOnly
+	}
+	return false
+}
+
+func (x *Jwt) GetLeeway() *durationpb.Duration {
+	if x != nil {
+		return x.Leeway
+	}
+	return nil
+}
+
+// Keys are the public keys of an issuer (JWK Set, RFC 7517). They are fetched when they are needed; one attempt may take
+// as long as the verifier's timeout.
+type Keys struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where they are: an https URL, as url of the endpoints.
+	// Without it, and without file, where the issuer's metadata say (OpenID Connect Discovery, RFC 8414).
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// A file that holds them, at most 256 KiB. A relative path starts at the folder of the configuration file.
+	// Without it, they are fetched.
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	// Allows http:// to a host that is not loopback. Whoever can change the keys on their way can make tokens.
+	// Default: false.
+	AllowPlaintext bool `protobuf:"varint,3,opt,name=allow_plaintext,json=allowPlaintext,proto3" json:"allow_plaintext,omitempty"`
+	// A PEM file of certificate authorities that may sign the server's certificate, instead of the system's; at most 1 MiB.
+	// A relative path starts at the folder of the configuration file.
+	// Without it, the authorities that the system trusts.
+	CaFile string `protobuf:"bytes,4,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	// How old the keys are when they are fetched again, in the background. So long a key that was withdrawn may be used. It
+	// must be at least pause.
+	// Default: 5m. Range: 1s to 24h.
+	RefreshEvery *durationpb.Duration `protobuf:"bytes,5,opt,name=refresh_every,json=refreshEvery,proto3" json:"refresh_every,omitempty"`
+	// How old the keys may be while they cannot be fetched; then nobody can tell whether a token is good. It must be at
+	// least refresh_every.
+	// Default: 1h. Range: 1s to 168h.
+	MaxAge *durationpb.Duration `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// How long there is at least between two attempts to fetch them. A token whose key is not among them makes one, so
+	// this is what a flood of such tokens costs the issuer, and how long a new key may be unknown.
+	// Default: 5s. Range: 1s to 5m.
+	Pause         *durationpb.Duration `protobuf:"bytes,7,opt,name=pause,proto3" json:"pause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Keys) Reset() {
+	*x = Keys{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Keys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Keys) ProtoMessage() {}
+
+func (x *Keys) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Keys.ProtoReflect.Descriptor instead.
+func (*Keys) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Keys) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Keys) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Keys) GetAllowPlaintext() bool {
+	if x != nil {
+		return x.AllowPlaintext
+	}
+	return false
+}
+
+func (x *Keys) GetCaFile() string {
+	if x != nil {
+		return x.CaFile
+	}
+	return ""
+}
+
+func (x *Keys) GetRefreshEvery() *durationpb.Duration {
+	if x != nil {
+		return x.RefreshEvery
+	}
+	return nil
+}
+
+func (x *Keys) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *Keys) GetPause() *durationpb.Duration {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
+// Cache is what the gateway remembers, in its own memory, for each verifier apart. A verdict is never used longer than 300s without being asked
 // again, which is how long a token lives.
 type Cache struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1043,7 +1667,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1679,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1692,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Cache) GetMaxTokens() uint32 {
@@ -1118,7 +1742,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1754,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1767,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Credential) GetMaxTokenBytes() uint32 {
@@ -1162,6 +1786,10 @@ type Policy struct {
 	// Whether the API behind the edge sees the token: strip or keep.
 	// Default: strip.
 	ForwardToken string `protobuf:"bytes,2,opt,name=forward_token,json=forwardToken,proto3" json:"forward_token,omitempty"`
+	// Who is asked about a token, by name, in this order: the first verifier that is for it (tokens, issuers, and the issuer
+	// of a jwt verifier), and no other. A token that none is for is refused.
+	// Without it, the one verifier there is.
+	Verifiers []string `protobuf:"bytes,40,rep,name=verifiers,proto3" json:"verifiers,omitempty"`
 	// How long an edge that keeps answers itself may go on using an allow, without asking: whole seconds, and never longer
 	// than the answer that it follows from. A token that is withdrawn or denied may pass that much longer. It needs a recipe
 	// that keeps answers; docs/edges.md says which there are, what they gain and what they cost. 0s means not at all;
@@ -1177,7 +1805,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1817,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1830,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Policy) GetRealm() string {
@@ -1217,6 +1845,13 @@ func (x *Policy) GetForwardToken() string {
 		return x.ForwardToken
 	}
 	return ""
+}
+
+func (x *Policy) GetVerifiers() []string {
+	if x != nil {
+		return x.Verifiers
+	}
+	return nil
 }
 
 func (x *Policy) GetEdgeCache() *durationpb.Duration {
@@ -1252,7 +1887,7 @@ type IdentityHeader struct {
 
 func (x *IdentityHeader) Reset() {
 	*x = IdentityHeader{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1899,7 @@ func (x *IdentityHeader) String() string {
 func (*IdentityHeader) ProtoMessage() {}
 
 func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1912,7 @@ func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
 func (*IdentityHeader) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *IdentityHeader) GetName() string {
@@ -1316,7 +1951,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1963,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1976,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Log) GetLevel() string {
@@ -1362,12 +1997,12 @@ var File_bearergate_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xae\a\n" +
+	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xa6\a\n" +
 	"\x06Config\x12=\n" +
-	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12\xc1\x03\n" +
-	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierB\x82\x03\xbaH\xfe\x02\xba\x01\x9c\x01\n" +
-	"\x11verifiers.missing\x1a\x86\x01this.size() > 0 ? '' : 'is missing; name whom to ask, for example [{name: crm, verifytoken: {url: \"https://api.example.com/verify\"}}]'\xba\x01`\n" +
-	"\x11verifiers.several\x129has more than one entry; keep the one that is to be asked\x1a\x10this.size() <= 1\xba\x01x\n" +
+	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12\xb9\x03\n" +
+	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierB\xfa\x02\xbaH\xf6\x02\xba\x01\x9c\x01\n" +
+	"\x11verifiers.missing\x1a\x86\x01this.size() > 0 ? '' : 'is missing; name whom to ask, for example [{name: crm, verifytoken: {url: \"https://api.example.com/verify\"}}]'\xba\x01X\n" +
+	"\x0everifiers.many\x123has more than 32 entries; keep those that are asked\x1a\x11this.size() <= 32\xba\x01x\n" +
 	"\x10verifiers.unique\x12.has one name twice; give each verifier its own\x1a4this.filter(v, v.name != '').map(v, v.name).unique()R\tverifiers\x121\n" +
 	"\x05cache\x18\x03 \x01(\v2\x1b.bearergate.config.v1.CacheR\x05cache\x12@\n" +
 	"\n" +
@@ -1433,16 +2068,25 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"minVersion\x12$\n" +
 	"\x0eclient_ca_file\x18\x04 \x01(\tR\fclientCaFile\x12\xae\x01\n" +
 	"\fclient_names\x18\x05 \x03(\tB\x8a\x01\xbaH\x86\x01\xba\x01\x82\x01\n" +
-	"\x11client_names.many\x12Yhas more than 100 names; keep 100, or give the clients certificates with a name in common\x1a\x12this.size() <= 100R\vclientNames\"\xfc\x05\n" +
+	"\x11client_names.many\x12Yhas more than 100 names; keep 100, or give the clients certificates with a name in common\x1a\x12this.size() <= 100R\vclientNames\"\x88\n" +
+	"\n" +
 	"\bVerifier\x12\xfe\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\xe9\x01\xbaH\xe5\x01\xba\x01\xe1\x01\n" +
 	"\tname.form\x1a\xd3\x01this == '' ? 'is missing; write a short name, for example crm': this.matches('^[a-z0-9][a-z0-9_-]{0,62}$') ? '': 'is no name; write 1 to 63 lower case letters, digits, - and _, the first one a letter or a digit'R\x04name\x12E\n" +
-	"\vverifytoken\x18\x02 \x01(\v2!.bearergate.config.v1.VerifytokenH\x00R\vverifytoken\x12\xa3\x01\n" +
+	"\vverifytoken\x18\x02 \x01(\v2!.bearergate.config.v1.VerifytokenH\x00R\vverifytoken\x12K\n" +
+	"\rintrospection\x18\n" +
+	" \x01(\v2#.bearergate.config.v1.IntrospectionH\x00R\rintrospection\x12-\n" +
+	"\x03jwt\x18\v \x01(\v2\x19.bearergate.config.v1.JwtH\x00R\x03jwt\x12\xa3\x01\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationBn\xbaHk\xba\x01h\n" +
 	"\rtimeout.range\x12\"is out of range; write 50ms to 60s\x1a3this >= duration('50ms') && this <= duration('60s')R\atimeout\x121\n" +
 	"\x05calls\x18\x04 \x01(\v2\x1b.bearergate.config.v1.CallsR\x05calls\x127\n" +
-	"\abreaker\x18\x05 \x01(\v2\x1d.bearergate.config.v1.BreakerR\abreaker:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n" +
-	"\rverifier.kind\x12^does not say whom to ask; add for example verifytoken: {url: \"https://api.example.com/verify\"}\x1a\x15has(this.verifytoken)B\x06\n" +
+	"\abreaker\x18\x05 \x01(\v2\x1d.bearergate.config.v1.BreakerR\abreaker\x12v\n" +
+	"\x06tokens\x18\f \x01(\tB^\xbaH[\xba\x01X\n" +
+	"\ftokens.known\x12&is not known; write any, opaque or jwt\x1a this in ['any', 'opaque', 'jwt']R\x06tokens\x12\xd1\x01\n" +
+	"\aissuers\x18\r \x03(\tB\xb6\x01\xbaH\xb2\x01\xba\x01\xae\x01\n" +
+	"\fissuers.form\x1a\x9d\x01this.size() > 100 ? 'has more than 100 entries; keep those that are needed': this.exists(i, i == '') ? 'has an empty entry; write the iss of the tokens' : ''R\aissuers\x12\x16\n" +
+	"\x06behind\x18\x0e \x01(\tR\x06behind:\xb9\x01\xbaH\xb5\x01\x1a\xb2\x01\n" +
+	"\rverifier.kind\x12^does not say whom to ask; add for example verifytoken: {url: \"https://api.example.com/verify\"}\x1aAhas(this.verifytoken) || has(this.introspection) || has(this.jwt)B\x06\n" +
 	"\x04kind\"\xce\x04\n" +
 	"\x05Calls\x12~\n" +
 	"\x03max\x18\x01 \x01(\rBl\xbaHi\xba\x01f\n" +
@@ -1467,7 +2111,69 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x0fallow_plaintext\x18\x02 \x01(\bR\x0eallowPlaintext\x12x\n" +
 	"\bencoding\x18\x03 \x01(\tB\\\xbaHY\xba\x01V\n" +
 	"\x0eencoding.known\x12%is not known; write multipart or form\x1a\x1dthis in ['multipart', 'form']R\bencoding\x12\x17\n" +
-	"\aca_file\x18\x04 \x01(\tR\x06caFile\"\xcf\a\n" +
+	"\aca_file\x18\x04 \x01(\tR\x06caFile\"\xac\x04\n" +
+	"\rIntrospection\x12\xb9\x01\n" +
+	"\x03url\x18\x01 \x01(\tB\xa6\x01\xbaH\xa2\x01\xba\x01\x9e\x01\n" +
+	"\burl.form\x1a\x91\x01this == '' ? 'is missing; write the https URL of the endpoint': bytes(this).size() > 2048 ? 'is too long; write a URL of at most 2048 bytes' : ''R\x03url\x12'\n" +
+	"\x0fallow_plaintext\x18\x02 \x01(\bR\x0eallowPlaintext\x12\x17\n" +
+	"\aca_file\x18\x03 \x01(\tR\x06caFile\x124\n" +
+	"\x06client\x18\x04 \x01(\v2\x1c.bearergate.config.v1.ClientR\x06client\x12\x91\x01\n" +
+	"\x0ftoken_type_hint\x18\x05 \x01(\tBi\xbaHf\xba\x01c\n" +
+	"\x15token_type_hint.known\x12(is not known; write access_token or none\x1a this in ['access_token', 'none']R\rtokenTypeHint\x12\x16\n" +
+	"\x06issuer\x18\x06 \x01(\tR\x06issuer\x12;\n" +
+	"\x06signed\x18\a \x01(\v2#.bearergate.config.v1.SignedAnswersR\x06signed\"\xb2\x03\n" +
+	"\x06Client\x12\xef\x01\n" +
+	"\x0eauthentication\x18\x01 \x01(\tB\xc6\x01\xbaH\xc2\x01\xba\x01\xbe\x01\n" +
+	"\x14authentication.known\x12Tis not known; write client_secret_basic, client_secret_post, private_key_jwt or none\x1aPthis in ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'none']R\x0eauthentication\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x124\n" +
+	"\x06secret\x18\x03 \x01(\v2\x1c.bearergate.config.v1.SecretR\x06secret\x12=\n" +
+	"\vprivate_key\x18\x04 \x01(\v2\x1c.bearergate.config.v1.SecretR\n" +
+	"privateKey\x12\x15\n" +
+	"\x06key_id\x18\x05 \x01(\tR\x05keyId\x12\x1a\n" +
+	"\baudience\x18\x06 \x01(\tR\baudience\"\xba\x02\n" +
+	"\x06Secret\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12 \n" +
+	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x03 \x01(\tR\n" +
+	"credential:\xd9\x01\xbaH\xd5\x01\x1a\xd2\x01\n" +
+	"\rsecret.source\x12\\does not say where the secret is; write one of file, environment and credential, and no more\x1ac(this.file != '' ? 1 : 0) + (this.environment != '' ? 1 : 0) + (this.credential != '' ? 1 : 0) == 1\"\xe9\x04\n" +
+	"\rSignedAnswers\x12k\n" +
+	"\x06issuer\x18\x01 \x01(\tBS\xbaHP\xba\x01M\n" +
+	"\x0eissuer.missing\x12/is missing; write the issuer as its metadata do\x1a\n" +
+	"this != ''R\x06issuer\x12\x1a\n" +
+	"\baudience\x18\x02 \x01(\tR\baudience\x12\x9e\x03\n" +
+	"\n" +
+	"algorithms\x18\x03 \x03(\tB\xfd\x02\xbaH\xf9\x02\xba\x01\xf5\x02\n" +
+	"\x10algorithms.known\x1a\xe0\x02this.size() == 0 ? 'is missing; name at least one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA': this.exists(a, !(a in ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'])) ? 'has an unknown algorithm; name RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA' : ''R\n" +
+	"algorithms\x12.\n" +
+	"\x04keys\x18\x04 \x01(\v2\x1a.bearergate.config.v1.KeysR\x04keys\"\xc6\b\n" +
+	"\x03Jwt\x12k\n" +
+	"\x06issuer\x18\x01 \x01(\tBS\xbaHP\xba\x01M\n" +
+	"\x0eissuer.missing\x12/is missing; write the issuer as its metadata do\x1a\n" +
+	"this != ''R\x06issuer\x12\xb5\x02\n" +
+	"\taudiences\x18\x02 \x03(\tB\x96\x02\xbaH\x92\x02\xba\x01\x8e\x02\n" +
+	"\x0eaudiences.form\x1a\xfb\x01this.size() == 0 ? 'is missing; write the aud that tokens for this API have': this.size() > 100 ? 'has more than 100 entries; keep those that are needed': this.exists(a, a == '') ? 'has an empty entry; write the aud that tokens for this API have' : ''R\taudiences\x12\x9e\x03\n" +
+	"\n" +
+	"algorithms\x18\x03 \x03(\tB\xfd\x02\xbaH\xf9\x02\xba\x01\xf5\x02\n" +
+	"\x10algorithms.known\x1a\xe0\x02this.size() == 0 ? 'is missing; name at least one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA': this.exists(a, !(a in ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'])) ? 'has an unknown algorithm; name RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA' : ''R\n" +
+	"algorithms\x12.\n" +
+	"\x04keys\x18\x04 \x01(\v2\x1a.bearergate.config.v1.KeysR\x04keys\x12,\n" +
+	"\x12access_tokens_only\x18\x05 \x01(\bR\x10accessTokensOnly\x12\x9a\x01\n" +
+	"\x06leeway\x18\x06 \x01(\v2\x19.google.protobuf.DurationBg\xbaHd\xba\x01a\n" +
+	"\fleeway.range\x12\x1fis out of range; write 0s to 5m\x1a0this >= duration('0s') && this <= duration('5m')R\x06leeway\"\xbc\x05\n" +
+	"\x04Keys\x12n\n" +
+	"\x03url\x18\x01 \x01(\tB\\\xbaHY\xba\x01V\n" +
+	"\burl.long\x12.is too long; write a URL of at most 2048 bytes\x1a\x1abytes(this).size() <= 2048R\x03url\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12'\n" +
+	"\x0fallow_plaintext\x18\x03 \x01(\bR\x0eallowPlaintext\x12\x17\n" +
+	"\aca_file\x18\x04 \x01(\tR\x06caFile\x12\xb0\x01\n" +
+	"\rrefresh_every\x18\x05 \x01(\v2\x19.google.protobuf.DurationBp\xbaHm\xba\x01j\n" +
+	"\x13refresh_every.range\x12 is out of range; write 1s to 24h\x1a1this >= duration('1s') && this <= duration('24h')R\frefreshEvery\x12\xa0\x01\n" +
+	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationBl\xbaHi\xba\x01f\n" +
+	"\rmax_age.range\x12!is out of range; write 1s to 168h\x1a2this >= duration('1s') && this <= duration('168h')R\x06maxAge\x12\x97\x01\n" +
+	"\x05pause\x18\a \x01(\v2\x19.google.protobuf.DurationBf\xbaHc\xba\x01`\n" +
+	"\vpause.range\x12\x1fis out of range; write 1s to 5m\x1a0this >= duration('1s') && this <= duration('5m')R\x05pause\"\xcf\a\n" +
 	"\x05Cache\x12\x92\x01\n" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rBs\xbaHp\xba\x01m\n" +
@@ -1484,13 +2190,15 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"Credential\x12\xa5\x01\n" +
 	"\x0fmax_token_bytes\x18\x01 \x01(\rB}\xbaHz\xba\x01w\n" +
-	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xc8\x05\n" +
+	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xce\x06\n" +
 	"\x06Policy\x12\xba\x01\n" +
 	"\x05realm\x18\x01 \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x9b\x01\n" +
 	"\n" +
 	"realm.form\x12dcannot be sent in a header; write 1 to 128 printable ASCII characters without quotes and backslashes\x1a'this.matches('^[ !#-\\\\[\\\\]-~]{1,128}$')R\x05realm\x12~\n" +
 	"\rforward_token\x18\x02 \x01(\tBY\xbaHV\xba\x01S\n" +
-	"\x13forward_token.known\x12!is not known; write strip or keep\x1a\x19this in ['strip', 'keep']R\fforwardToken\x12\xdc\x01\n" +
+	"\x13forward_token.known\x12!is not known; write strip or keep\x1a\x19this in ['strip', 'keep']R\fforwardToken\x12\x83\x01\n" +
+	"\tverifiers\x18( \x03(\tBe\xbaHb\xba\x01_\n" +
+	"\x15policy.verifiers.many\x123has more than 32 entries; keep those that are asked\x1a\x11this.size() <= 32R\tverifiers\x12\xdc\x01\n" +
 	"\n" +
 	"edge_cache\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationB\xa1\x01\xbaH\x9d\x01\xba\x01\x99\x01\n" +
@@ -1520,7 +2228,7 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Listeners)(nil),           // 1: bearergate.config.v1.Listeners
@@ -1534,21 +2242,27 @@ var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Calls)(nil),               // 9: bearergate.config.v1.Calls
 	(*Breaker)(nil),             // 10: bearergate.config.v1.Breaker
 	(*Verifytoken)(nil),         // 11: bearergate.config.v1.Verifytoken
-	(*Cache)(nil),               // 12: bearergate.config.v1.Cache
-	(*Credential)(nil),          // 13: bearergate.config.v1.Credential
-	(*Policy)(nil),              // 14: bearergate.config.v1.Policy
-	(*IdentityHeader)(nil),      // 15: bearergate.config.v1.IdentityHeader
-	(*Log)(nil),                 // 16: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 17: google.protobuf.Duration
+	(*Introspection)(nil),       // 12: bearergate.config.v1.Introspection
+	(*Client)(nil),              // 13: bearergate.config.v1.Client
+	(*Secret)(nil),              // 14: bearergate.config.v1.Secret
+	(*SignedAnswers)(nil),       // 15: bearergate.config.v1.SignedAnswers
+	(*Jwt)(nil),                 // 16: bearergate.config.v1.Jwt
+	(*Keys)(nil),                // 17: bearergate.config.v1.Keys
+	(*Cache)(nil),               // 18: bearergate.config.v1.Cache
+	(*Credential)(nil),          // 19: bearergate.config.v1.Credential
+	(*Policy)(nil),              // 20: bearergate.config.v1.Policy
+	(*IdentityHeader)(nil),      // 21: bearergate.config.v1.IdentityHeader
+	(*Log)(nil),                 // 22: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
 	8,  // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
-	12, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
-	13, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
-	14, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	16, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	17, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	18, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
+	19, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
+	20, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
+	22, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	23, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
 	3,  // 7: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
 	4,  // 8: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
 	5,  // 9: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
@@ -1563,22 +2277,34 @@ var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	7,  // 18: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
 	6,  // 19: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
 	11, // 20: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	17, // 21: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	9,  // 22: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
-	10, // 23: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	17, // 24: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	17, // 25: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	17, // 26: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	17, // 27: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	17, // 28: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	17, // 29: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	17, // 30: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	15, // 31: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	12, // 21: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
+	16, // 22: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
+	23, // 23: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	9,  // 24: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	10, // 25: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	23, // 26: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	23, // 27: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	13, // 28: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
+	15, // 29: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
+	14, // 30: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
+	14, // 31: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
+	17, // 32: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
+	17, // 33: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
+	23, // 34: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
+	23, // 35: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
+	23, // 36: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
+	23, // 37: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
+	23, // 38: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	23, // 39: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	23, // 40: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	23, // 41: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	23, // 42: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	21, // 43: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -1588,6 +2314,8 @@ func file_bearergate_config_v1_config_proto_init() {
 	}
 	file_bearergate_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{
 		(*Verifier_Verifytoken)(nil),
+		(*Verifier_Introspection)(nil),
+		(*Verifier_Jwt)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1595,7 +2323,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
