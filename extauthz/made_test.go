@@ -52,6 +52,19 @@ func choose[T any](m *maker, from ...T) T { return from[m.below(len(from))] }
 // check of Envoy ends, and is merged with it; sometimes it is cut off.
 func (m *maker) check(envoys []captured.Check) []byte {
 	m.wild = m.rarely(4)
+	if m.rarely(64) && m.rarely(32) { // they take long
+		n := maxDepth - 1 + m.below(4)
+		switch m.below(4) {
+		case 0:
+			return deepGroups(n)
+		case 1:
+			return http(field(3, deepGroups(n)))
+		case 2:
+			return deepMetadata(m.oddity(nil, 1), n, m.below(3))
+		default:
+			return deepMetadata(nil, n, m.below(3))
+		}
+	}
 	var b []byte
 	if m.rarely(4) {
 		b = slices.Clone(envoys[m.below(len(envoys))].Message)
@@ -290,28 +303,35 @@ func deep() map[string][]byte {
 	all := map[string][]byte{}
 	for name, n := range map[string]int{"one less deep than may be": maxDepth - 1, "as deep as may be": maxDepth, "one too deep": maxDepth + 1} {
 		for lists := range 3 { // so that each type is the innermost once
-			// On from an AttributeContext: metadata_context, an entry, and its Value in
-			// the place of a Struct.
-			path := []protowire.Number{1, 11, 1, 2}
-			for range lists {
-				path = append(path, 1, 2, 6, 1, 5) // an entry, a Value, a ListValue, a Value, a Struct
-			}
-			for len(path) < n-1 {
-				path = append(path, 1, 2, 5) // an entry, a Value, a Struct
-			}
-			path = path[:n-1] // around it is the CheckRequest
 			for rest, inner := range map[string][]byte{"nothing": {}, "text": texts(1, "x"), "a group": {0x7b, 0x7c}, "too much": field(5)} {
-				all[fmt.Sprintf("messages %s with %s inside, after %d lists", name, rest, lists)] = nest(inner, path)
+				all[fmt.Sprintf("messages %s with %s inside, after %d lists", name, rest, lists)] = deepMetadata(inner, n, lists)
 			}
 		}
 		// A group is not counted until there is another one in it.
-		groups := []byte(strings.Repeat("\x7b", n+1) + strings.Repeat("\x7c", n+1))
+		groups := deepGroups(n + 1)
 		all["groups "+name] = groups
 		all["groups in a request "+name] = http(groups)
 		all["groups in a header "+name] = http(field(3, groups))
 		all["groups in an element "+name] = http(element(groups))
 	}
 	return all
+}
+
+func deepGroups(n int) []byte {
+	return []byte(strings.Repeat("\x7b", n) + strings.Repeat("\x7c", n))
+}
+
+// deepMetadata is a check of n messages in each other.
+func deepMetadata(inner []byte, n, lists int) []byte {
+	// On from an AttributeContext: metadata_context, an entry, and its Struct.
+	path := []protowire.Number{1, 11, 1, 2}
+	for range lists {
+		path = append(path, 1, 2, 6, 1, 5) // an entry, a Value, a ListValue, a Value, a Struct
+	}
+	for len(path) < n-1 {
+		path = append(path, 1, 2, 5) // an entry, a Value, a Struct
+	}
+	return nest(inner, path[:n-1]) // around it is the CheckRequest
 }
 
 // nest puts a message into others, by the numbers of the fields from the outside to
