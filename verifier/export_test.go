@@ -13,3 +13,12 @@ var ParseAnswer = parseAnswer
 func (v *Verifytoken) DialBy(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
 	v.client.transport.DialContext = dial
 }
+
+// ReadActive reads a reply of an introspection endpoint.
+func ReadActive(reply []byte) (bool, error) {
+	claims, err := ParseClaims(reply)
+	if err != nil {
+		return false, err
+	}
+	return readActive(claims)
+}
