@@ -159,11 +159,11 @@ func (m *maker) bytes(b []byte, num protowire.Number, value []byte) []byte {
 }
 
 func (m *maker) tag(b []byte, num protowire.Number, typ protowire.Type) []byte {
-	if tag := uint64(uint32(num))<<3 | uint64(typ); m.odd(64) { //nolint:gosec // numbers that are too large are meant to be
+	tag := uint64(uint32(num))<<3 | uint64(typ)
+	if m.odd(64) {
 		return tooLong(b, tag)
-	} else {
-		return protowire.AppendVarint(b, tag)
 	}
+	return protowire.AppendVarint(b, tag)
 }
 
 // tooLong appends a varint in more bytes than it takes.
@@ -175,13 +175,13 @@ func tooLong(b []byte, v uint64) []byte {
 
 func (m *maker) varint(b []byte) []byte {
 	switch {
-	case m.odd(8):
+	case !m.odd(4):
+		return protowire.AppendVarint(b, uint64(m.below(256)))
+	case m.rarely(2):
 		return tooLong(b, 1)
-	case m.odd(8): // eleven bytes, ten that overflow, ten that do not, and one that goes on
+	default: // eleven bytes, ten that overflow, ten that do not, and one that goes on
 		return append(b, choose(m, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
 			"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\xff")...)
-	default:
-		return protowire.AppendVarint(b, uint64(m.below(256))) //nolint:gosec // not negative
 	}
 }
 
