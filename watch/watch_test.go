@@ -17,8 +17,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is shorter than the interval, so that what comes within it came by a sign.
-const patience = watch.Interval - time.Second
+// patience is so short that what comes within it came by a sign, and not by the
+// interval, which begins with the watch.
+const patience = watch.Interval / 2
 
 // watched starts to watch a file. The function waits for a sign after which the
 // file holds a text.
@@ -155,6 +156,24 @@ func TestEveryWayToChangeAFileIsSeen(t *testing.T) {
 			func(t *testing.T, dir, text string) {
 				put(t, dir+"/archive/f"+text, text)
 				link(t, "../archive/f"+text, dir+"/live/f")
+			},
+		},
+		"its link is turned to another folder, where it is written": {
+			func(t *testing.T, dir string) string {
+				mkdir(t, dir+"/old")
+				mkdir(t, dir+"/live")
+				put(t, dir+"/old/f", "a")
+				link(t, "../old/f", dir+"/live/f")
+				return dir + "/live/f"
+			},
+			func(t *testing.T, dir, text string) {
+				if text == "b" {
+					mkdir(t, dir+"/new")
+					put(t, dir+"/new/f", text)
+					link(t, "../new/f", dir+"/live/f")
+				} else {
+					put(t, dir+"/new/f", text)
+				}
 			},
 		},
 	} {
