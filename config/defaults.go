@@ -83,6 +83,10 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	f.duration(&config.ShutdownTimeout, 10*time.Second)
 }
 
+type filler struct {
+	written func(path string) bool
+}
+
 // verifierKind fills in what a verifier's kind has.
 func (f filler) verifierKind(path string, v *configv1.Verifier) {
 	tokens := "any"
@@ -114,10 +118,6 @@ func (f filler) keys(k *configv1.Keys) *configv1.Keys {
 	f.duration(&k.MaxAge, time.Hour)
 	f.duration(&k.Pause, 5*time.Second)
 	return k
-}
-
-type filler struct {
-	written func(path string) bool
 }
 
 func (f filler) number(field *uint32, path string, value uint32) {

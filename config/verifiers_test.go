@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -86,9 +87,7 @@ func (s *server) token(t *testing.T, changes map[string]any) string {
 		t.Fatal(err)
 	}
 	claims := map[string]any{"iss": s.URL, "aud": "orders", "exp": time.Now().Add(time.Hour).Unix(), "jti": rand.Text()}
-	for name, value := range changes {
-		claims[name] = value
-	}
+	maps.Copy(claims, changes)
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		t.Fatal(err)
