@@ -51,7 +51,7 @@ type Cache struct {
 	// Refused tokens that never were good are kept apart, so that a flood of
 	// made-up ones cannot push good ones out.
 	good, refused *memory
-	// storing orders what flights store and what Forget deletes.
+	// storing orders what flights store, what Forget deletes and what clear clears.
 	storing sync.Mutex
 }
 
@@ -72,20 +72,43 @@ func NewCache(next Verifier, o CacheOptions) (*Cache, error) {
 	if o.Panicked == nil {
 		o.Panicked = func(*Panic) {}
 	}
-	good, err := newMemory(o.MaxTokens)
+	clock := newClock()
+	good, err := newMemory(o.MaxTokens, clock)
 	if err != nil {
 		return nil, err
 	}
-	refused, err := newMemory(max(1, o.MaxTokens/4))
+	refused, err := newMemory(max(1, o.MaxTokens/4), clock)
 	if err != nil {
 		good.close()
 		return nil, err
 	}
-	return &Cache{
+	c := &Cache{
 		next: next, options: o,
 		lives: lives{valid: o.ValidTTL, invalid: o.InvalidTTL, stale: o.StaleIfError, refresh: o.RefreshBefore},
-		clock: newClock(), flights: newFlights(), good: good, refused: refused,
-	}, nil
+		clock: clock, flights: newFlights(), good: good, refused: refused,
+	}
+	c.flights.running.Go(c.clear)
+	return c, nil
+}
+
+// clear frees the room of entries that have ended, until the flights are closed.
+func (c *Cache) clear() {
+	ticker := time.NewTicker(clearInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-c.flights.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, m := range []*memory{c.good, c.refused} {
+			for _, k := range m.ends.take(c.clock.now()) {
+				c.storing.Lock()
+				m.clear(k)
+				c.storing.Unlock()
+			}
+		}
+	}
 }
 
 // Close ends the calls under way and waits for them. Who asks has to have stopped
@@ -106,22 +129,24 @@ func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 	if denied, ok := c.denials.find(d, now); ok {
 		return c.denied(&denied), nil
 	}
-	if e, ok := c.find(d, now); ok {
+	if e := c.find(d, now); e != nil {
 		if e.due(now) {
 			c.refresh(t)
 		}
-		return c.verdict(&e, now, FromCache), nil
+		return c.verdict(e, now, FromCache), nil
 	}
 	return c.ask(ctx, t)
 }
 
-// find returns the entry of a token if one is in force.
-func (c *Cache) find(d *bearer.Digest, now instant) (entry, bool) {
-	e, ok := c.good.find(d)
-	if !ok || !e.inForce(now) {
-		e, ok = c.refused.find(d)
+// find returns the entry of a token if one is in force, else nil.
+func (c *Cache) find(d *bearer.Digest, now instant) *entry {
+	if e := c.good.find(d); e != nil && e.inForce(now) {
+		return e
 	}
-	return e, ok && e.inForce(now)
+	if e := c.refused.find(d); e != nil && e.inForce(now) {
+		return e
+	}
+	return nil
 }
 
 func (c *Cache) verdict(e *entry, now instant, source Source) Verdict {
@@ -144,10 +169,12 @@ func (c *Cache) denied(d *denial) Verdict {
 func (c *Cache) refresh(t bearer.Token) {
 	t = t.Clone()
 	d := *t.Digest()
-	_, _, _, _ = c.flights.join(&d, func() (entry, bool) { // nobody waits for it
+	_, _, _, _ = c.flights.join(&d, func() *entry { // nobody waits for it
 		now := c.clock.now()
-		e, ok := c.find(&d, now)
-		return e, ok && !e.due(now)
+		if e := c.find(&d, now); e != nil && !e.due(now) {
+			return e
+		}
+		return nil
 	}, func(f *flight) { c.fly(t, f) })
 }
 
@@ -161,13 +188,13 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 			return Verdict{Source: FromToken, Learnt: expires}, nil
 		}
 		f, early, e, err := c.flights.join(&d,
-			func() (entry, bool) { return c.find(&d, c.clock.now()) },
+			func() *entry { return c.find(&d, c.clock.now()) },
 			func(f *flight) { c.fly(t, f) })
 		if err != nil {
 			return Verdict{}, err
 		}
 		if f == nil {
-			return c.verdict(&e, c.clock.now(), FromCache), nil
+			return c.verdict(e, c.clock.now(), FromCache), nil
 		}
 		select {
 		case <-f.landed: // also if ctx has ended
@@ -191,11 +218,11 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 			// What was learnt for this request counts even if it is good for a moment
 			// only, unless the token has ended meanwhile.
 			if expires.IsZero() || time.Now().Before(expires) {
-				return c.verdict(&f.entry, now, FromEndpoint), nil
+				return c.verdict(f.entry, now, FromEndpoint), nil
 			}
 			continue
 		case f.entry.inForce(now):
-			return c.verdict(&f.entry, now, FromCache), nil
+			return c.verdict(f.entry, now, FromCache), nil
 		}
 		c.flights.leave(f) // it lingered until its end
 	}
@@ -205,12 +232,12 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 // tell, or else the error that says so.
 func (c *Cache) stale(d *bearer.Digest, now instant, err error) (Verdict, error) {
 	_, nobody := errors.AsType[*NoAnswer](err)
-	e, ok := c.good.find(d)
+	e := c.good.find(d)
 	switch {
-	case ok && e.inForce(now): // a later flight was faster
-		return c.verdict(&e, now, FromCache), nil
-	case ok && nobody && e.usable(now):
-		return c.verdict(&e, now, FromStale), nil
+	case e != nil && e.inForce(now): // a later flight was faster
+		return c.verdict(e, now, FromCache), nil
+	case e != nil && nobody && e.usable(now):
+		return c.verdict(e, now, FromStale), nil
 	default:
 		return Verdict{}, err
 	}
@@ -226,9 +253,9 @@ func (c *Cache) gaveUp(ctx context.Context) error {
 
 // fly makes the call for all who join the flight, and keeps what it brings.
 func (c *Cache) fly(t bearer.Token, f *flight) {
-	old, ok := c.good.find(&f.digest)
+	old := c.good.find(&f.digest)
 	// Also if that verdict has ended.
-	wasGood := ok && old.learnt.since(c.clock.now()) < MaxLife
+	wasGood := old != nil && old.learnt.since(c.clock.now()) < MaxLife
 	ctx, cancel := context.WithTimeout(withRank(c.flights.ctx, wasGood), c.options.Timeout)
 	v, err := call(ctx, c.next, t)
 	cancel()
@@ -238,7 +265,7 @@ func (c *Cache) fly(t bearer.Token, f *flight) {
 		}
 		f.err = err
 		if wasGood {
-			c.postpone(f, &old)
+			c.postpone(f, old)
 		}
 		c.flights.leave(f) // before anyone knows: who comes now asks anew
 		f.land()
@@ -259,8 +286,9 @@ func (c *Cache) postpone(f *flight, old *entry) {
 	if !old.valid || !old.inForce(now) {
 		return
 	}
-	old.again = spanOf(old.learnt.since(now) + pause)
-	c.store(f, c.good, old)
+	later := *old
+	later.again = spanOf(old.learnt.since(now) + pause)
+	c.store(f, c.good, &later)
 }
 
 // keep stores the entry of a flight and ends the flight when the entry can be
@@ -270,10 +298,9 @@ func (c *Cache) keep(f *flight, wasGood bool) {
 	if f.entry.valid || wasGood {
 		m = c.good
 	}
-	c.store(f, m, &f.entry)
-	found, ok := m.find(&f.digest)
+	c.store(f, m, f.entry)
 	switch {
-	case ok && found == f.entry, f.void.Load():
+	case m.find(&f.digest) == f.entry, f.void.Load():
 		c.flights.leave(f)
 	default:
 		// Ristretto would not take it. Until others take its place, the flight stays

@@ -31,6 +31,15 @@ func (e *entry) usable(now instant) bool {
 	return e.valid && e.learnt.since(now) < e.limit.duration()
 }
 
+// keep returns how long the entry is worth its room: a good token is known to have
+// been good for MaxLife.
+func (e *entry) keep() time.Duration {
+	if e.valid {
+		return MaxLife
+	}
+	return e.life.duration()
+}
+
 // lives are the rules by which a verdict becomes an entry.
 type lives struct {
 	valid, invalid time.Duration
@@ -43,7 +52,7 @@ type lives struct {
 const spread = 0.1
 
 // entry makes a verdict into what is remembered of it.
-func (l lives) entry(t *bearer.Token, v Verdict, learnt instant, wasGood bool) entry {
+func (l lives) entry(t *bearer.Token, v Verdict, learnt instant, wasGood bool) *entry {
 	notBefore, expires := t.Times()
 	limit := MaxLife
 	if !v.Until.IsZero() {
@@ -52,7 +61,7 @@ func (l lives) entry(t *bearer.Token, v Verdict, learnt instant, wasGood bool) e
 	if !expires.IsZero() {
 		limit = min(limit, expires.Sub(v.Learnt))
 	}
-	e := entry{digest: *t.Digest(), learnt: learnt, valid: v.Valid}
+	e := &entry{digest: *t.Digest(), learnt: learnt, valid: v.Valid}
 	switch {
 	case v.Valid:
 		e.claims = v.Claims

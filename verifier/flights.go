@@ -30,7 +30,7 @@ type flight struct {
 	// void is set if its answer must not be used any more.
 	void atomic.Bool
 	// What came of it, to be read once it has landed, unless it is void.
-	entry entry
+	entry *entry
 	err   error
 }
 
@@ -49,27 +49,27 @@ func newFlights() *flights {
 // with find, because a flight may have ended since the caller looked, and then
 // starts one that runs fly. If find found an entry, there is no flight. The
 // caller is early if the flight has not landed yet.
-func (fs *flights) join(d *bearer.Digest, find func() (entry, bool), fly func(*flight)) (f *flight, early bool, found entry, err error) {
+func (fs *flights) join(d *bearer.Digest, find func() *entry, fly func(*flight)) (f *flight, early bool, found *entry, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.closed {
-		return nil, false, entry{}, ErrClosed
+		return nil, false, nil, ErrClosed
 	}
 	if f := fs.open[*d]; f != nil {
 		select {
 		case <-f.landed:
-			return f, false, entry{}, nil
+			return f, false, nil, nil
 		default:
-			return f, true, entry{}, nil
+			return f, true, nil, nil
 		}
 	}
-	if e, ok := find(); ok {
+	if e := find(); e != nil {
 		return nil, false, e, nil
 	}
 	f = newFlight(d)
 	fs.open[*d] = f
 	fs.running.Go(func() { fly(f) })
-	return f, true, entry{}, nil
+	return f, true, nil, nil
 }
 
 // leave takes a flight from those that can be joined.

@@ -12,32 +12,40 @@ import (
 	"github.com/bearergate/bearergate/bearer"
 )
 
-// memory holds a bounded number of entries. It may be used concurrently.
+// memory holds a bounded number of entries, the last of each token. It may be
+// used concurrently, but not set, del and clear at the same time.
 //
 // Ristretto promises little: a new entry is seen some time after it was stored,
-// or never. So store says whether the entry can be found, and what the cache
-// would not take waits in a small queue of its own, see [Cache.linger].
+// or never. So set is to be followed by settle and find, and what the cache would
+// not take waits in a small queue, see [Cache.keep].
 type memory struct {
-	entries *ristretto.Cache[uint64, entry]
+	// Pointers, because ristretto copies what it holds at each question. What they
+	// point to is never changed.
+	entries *ristretto.Cache[uint64, *entry]
+	clock   clock
+	ends    ends
 	// lingering are the flights whose entries ristretto would not take.
 	lingering *queue
 	// rejected counts them.
 	rejected atomic.Uint64
 }
 
-// newMemory returns a memory for most entries.
-func newMemory(most int) (*memory, error) {
-	entries, err := ristretto.NewCache(&ristretto.Config[uint64, entry]{
+// newMemory returns a memory for most entries, which were learnt by a clock.
+func newMemory(most int, c clock) (*memory, error) {
+	entries, err := ristretto.NewCache(&ristretto.Config[uint64, *entry]{
 		MaxCost:     int64(most),
 		NumCounters: 10 * int64(max(most, 100)),
-		BufferItems: 64,
+		// After so many questions ristretto wakes a goroutine that notes what is asked
+		// for most; 64 questions are shorter than the waking (BenchmarkCacheHit).
+		BufferItems: 256,
 		// Costs are tokens, not bytes. Without this each would cost 57 of them.
 		IgnoreInternalCost: true,
+		KeyToHash:          func(key uint64) (uint64, uint64) { return key, 0 },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("a cache for %d tokens: %w", most, err)
 	}
-	return &memory{entries: entries, lingering: newQueue(max(64, most/64))}, nil
+	return &memory{entries: entries, clock: c, lingering: newQueue(max(64, most/64))}, nil
 }
 
 // key is the part of a digest that ristretto tells entries apart by. The digest
@@ -45,33 +53,88 @@ func newMemory(most int) (*memory, error) {
 // share one, the older entry is lost.
 func key(d *bearer.Digest) uint64 { return binary.LittleEndian.Uint64(d[:8]) }
 
-// find returns the entry of a token, in force or not.
-func (m *memory) find(d *bearer.Digest) (entry, bool) {
+// find returns the entry of a token, in force or not, or nil.
+func (m *memory) find(d *bearer.Digest) *entry {
 	e, ok := m.entries.Get(key(d))
 	if !ok || e.digest != *d {
-		return entry{}, false
+		return nil
 	}
-	return e, true
+	return e
 }
 
-// set hands an entry to ristretto, which keeps it until the entry has ended and,
-// if it was ever good, MaxLife, so that the token is known to have been good. It
+// set hands an entry to ristretto, which nobody may change from then on. It
 // reports whether ristretto took it in hand; if not, its buffer is full.
 func (m *memory) set(e *entry) bool {
-	keep := max(e.life.duration(), time.Millisecond) // to ristretto 0 means for ever
-	if e.valid {
-		keep = MaxLife
+	k := key(&e.digest)
+	_, known := m.entries.Get(k)
+	if !m.entries.Set(k, e, 1) {
+		return false
 	}
-	return m.entries.SetWithTTL(key(&e.digest), *e, 1, keep)
+	if !known {
+		m.ends.add(k, m.clock.now(), e.keep())
+	}
+	return true
 }
 
 // del removes the entry of a token, now and from what is still on its way.
 func (m *memory) del(d *bearer.Digest) { m.entries.Del(key(d)) }
 
+// clear removes the entry of a key if it has been kept as long as it is to be.
+func (m *memory) clear(k uint64) {
+	e, ok := m.entries.Get(k)
+	if !ok {
+		return
+	}
+	now := m.clock.now()
+	if left := e.keep() - e.learnt.since(now); left > 0 {
+		m.ends.add(k, now, left) // it was renewed
+		return
+	}
+	m.entries.Del(k)
+}
+
 // settle returns when all that was set or deleted before can be seen.
 func (m *memory) settle() { m.entries.Wait() }
 
 func (m *memory) close() { m.entries.Close() }
+
+// ends tells when which keys are to be cleared. Each key that ristretto holds is
+// in it once; some that it holds no more are, too.
+//
+// Ristretto has lives of its own, but reads the clock for them at each question,
+// and keeps an entry of a map for each key: more than these eight bytes.
+type ends struct {
+	mu      sync.Mutex
+	buckets [MaxLife/clearInterval + 2][]uint64
+	cleared int64 // the number of the last bucket that was taken
+}
+
+// clearInterval is how often ended entries are cleared away.
+const clearInterval = 5 * time.Second
+
+// add notes a key whose entry is kept for at most MaxLife from now on.
+func (es *ends) add(k uint64, now instant, keep time.Duration) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	n := max((now.mono+int64(min(keep, MaxLife)))/int64(clearInterval)+1, es.cleared+1)
+	b := &es.buckets[n%int64(len(es.buckets))]
+	*b = append(*b, k)
+}
+
+// take returns the keys whose time has come.
+func (es *ends) take(now instant) (due []uint64) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	last := now.mono / int64(clearInterval)
+	// One round finds all, however long ago the last one was.
+	for n := max(es.cleared+1, last-int64(len(es.buckets))+1); n <= last; n++ {
+		b := &es.buckets[n%int64(len(es.buckets))]
+		due = append(due, *b...)
+		*b = nil
+	}
+	es.cleared = max(es.cleared, last)
+	return due
+}
 
 // queue remembers a bounded number of flights, the oldest first.
 type queue struct {

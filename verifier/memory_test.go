@@ -6,23 +6,96 @@ import (
 	"time"
 )
 
-// A refusal that comes when its token has ended has no life left, and ristretto
-// takes 0 for no end.
+// A refusal that comes when its token has ended has no life left.
 func TestAnEntryWithoutLifeDoesNotStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, err := newMemory(10)
+		c := newClock()
+		m, err := newMemory(10, c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer m.close()
-		e := entry{learnt: newClock().now()}
-		if !m.set(&e) {
+		e := &entry{learnt: c.now()}
+		if !m.set(e) {
 			t.Fatal("ristretto dropped the entry")
 		}
 		m.settle()
 		<-time.After(time.Minute)
-		if _, ok := m.find(&e.digest); ok {
+		for _, k := range m.ends.take(c.now()) {
+			m.clear(k)
+		}
+		if m.find(&e.digest) != nil {
 			t.Error("it is still there after a minute")
 		}
 	})
+}
+
+// However often an entry is renewed, and however late it is cleared, its key is
+// noted once and its room is free within clearInterval of its end.
+func TestEveryEntryIsClearedOnceItHasEnded(t *testing.T) {
+	for name, test := range map[string]struct {
+		renewals int
+		every    time.Duration
+		asleep   time.Duration // before anybody clears
+	}{
+		"never renewed":                        {0, time.Second, 0},
+		"renewed again and again":              {20, 48 * time.Second, 0},
+		"renewed in the same moment":           {5, 0, 0},
+		"cleared for the first time very late": {1, time.Second, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newClock()
+				m, err := newMemory(10, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.close()
+				clearEnded := func() {
+					for _, k := range m.ends.take(c.now()) {
+						m.clear(k)
+					}
+				}
+				var e *entry
+				for n := range test.renewals + 1 {
+					if n > 0 {
+						<-time.After(test.every)
+						clearEnded()
+					}
+					e = &entry{learnt: c.now(), valid: true, life: spanOf(time.Minute)}
+					if !m.set(e) {
+						t.Fatal("ristretto dropped the entry")
+					}
+					m.settle()
+					if noted := m.ends.count(); noted != 1 {
+						t.Fatalf("after %d renewals the key is noted %d times", n, noted)
+					}
+				}
+				<-time.After(test.asleep)
+				for asleep := test.asleep; asleep < MaxLife-time.Second; asleep += clearInterval {
+					if m.find(&e.digest) != e {
+						t.Fatalf("it is gone %v after it was learnt", e.learnt.since(c.now()))
+					}
+					<-time.After(clearInterval)
+					clearEnded()
+				}
+				<-time.After(clearInterval)
+				clearEnded()
+				m.settle()
+				if m.find(&e.digest) != nil || m.ends.count() != 0 {
+					t.Errorf("it is still there %v after it was learnt, noted %d times", e.learnt.since(c.now()), m.ends.count())
+				}
+			})
+		})
+	}
+}
+
+// count returns how many keys are noted.
+func (es *ends) count() (n int) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	for _, b := range es.buckets {
+		n += len(b)
+	}
+	return n
 }
