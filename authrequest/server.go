@@ -63,7 +63,6 @@ func NewServer(g *gate.Gate, o Options) *Server {
 	return &Server{&http.Server{
 		Handler:           newHandler(g, o.KeepToken),
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
 		WriteTimeout:      readHeaderTimeout + o.Wait + writeTime,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    o.MaxHeaderBytes,
@@ -126,6 +125,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	if r.ContentLength != 0 {
+		// Not http.Server.ReadTimeout: it would be set for requests without a body, too.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout)) // fails if the edge has gone
 		// Else net/http would wait for the body before it answers, and take for the
 		// body what comes next if the edge sent its length alone.
 		w.Header()["Connection"] = hangUp
@@ -146,7 +147,6 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
 		header["X-Envoy-Auth-Headers-To-Remove"] = h.remove
 		header[gate.ReasonHeader] = validReason
-		header["Content-Length"] = zeroLength
 		h.keep.tell(header, d.Keep)
 		for i, line := range reply.Identity {
 			if i < len(h.identity) {
@@ -155,8 +155,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				header[line.Name] = []string{line.Value}
 			}
 		}
-		w.WriteHeader(http.StatusOK)
-		return
+		return // net/http writes 200, and Content-Length: 0
 	}
 	write(w, reply)
 }
@@ -164,7 +163,6 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Ready slices, so that an answer allocates none. Nobody changes them.
 var (
 	validReason = []string{gate.Valid.String()}
-	zeroLength  = []string{"0"}
 	hangUp      = []string{"close"}
 )
 

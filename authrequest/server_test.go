@@ -298,6 +298,27 @@ func TestDecisionMayTakeAsLongAsItMay(t *testing.T) {
 	})
 }
 
+// TestEdgeThatDoesNotReadIsCutOff: a reply waits for its reader for a bounded time.
+func TestEdgeThatDoesNotReadIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const wait = 5 * time.Second
+		f := start(t, newPipes(), authrequest.Options{Wait: wait})
+		w := f.dial(t)
+		w.send(t, lines(get("Bearer "+goodToken)))
+		w.receive(t, http.MethodGet)
+		begin := time.Now()
+		w.send(t, lines(get("Bearer "+goodToken)))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := f.Shutdown(ctx); err != nil { // it waits until the reply is gone
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took < wait || took > wait+20*time.Second {
+			t.Errorf("it was cut off after %v", took)
+		}
+	})
+}
+
 func TestEdgeThatHangsUpEndsTheWait(t *testing.T) {
 	f := startTCP(t, authrequest.Options{})
 	w := f.dial(t)
