@@ -129,7 +129,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 			return nil, err
 		}
 		if err := g.open(ctx, e, metrics, behind); err != nil {
-			return nil, err
+			return nil, errors.Join(err, behind.Shutdown(ctx))
 		}
 	}
 	g.nameUnused()
@@ -291,7 +291,8 @@ func (g *Gateway) stop(ctx context.Context, d *door) {
 // close frees all that the gateway holds, also when it was never run.
 func (g *Gateway) close() {
 	for _, d := range g.doors {
-		_ = d.listener.Close() // a server that has run closed it already
+		_ = d.listener.Close()                      // a server that has run closed it already
+		_ = d.server.Shutdown(context.Background()) // has nothing to wait for
 	}
 	if g.verifiers != nil {
 		g.verifiers.close()

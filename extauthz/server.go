@@ -46,6 +46,12 @@ const (
 	pingAfter, pingTimeout = 60 * time.Second, 20 * time.Second
 	// An edge may ask in turn, but not all the time.
 	minPingInterval = 10 * time.Second
+	// Goroutines that stay, with stacks that have grown already. More checks at once
+	// get goroutines of their own.
+	streamWorkers = 64
+	// Windows of a fixed size: else grpc-go would measure by pings how far the edge
+	// is, and answer what came with frames of its own.
+	streamWindow, connectionWindow = 64 << 10, 1 << 20
 )
 
 // Server answers Envoy on its listeners. Its methods may be called concurrently.
@@ -56,8 +62,8 @@ type Server struct {
 	connections connections
 }
 
-// NewServer returns a server that asks the gate about each request. Besides, it
-// serves grpc.health.v1.Health for "" and for the Authorization service.
+// NewServer returns a server that asks the gate about each request. Goroutines of
+// its own wait for requests until Shutdown. Besides, it serves grpc.health.v1.Health for "" and for the Authorization service.
 func NewServer(g *gate.Gate, o Options) *Server {
 	if o.MaxConcurrentStreams == 0 {
 		o.MaxConcurrentStreams = 1000
@@ -76,6 +82,9 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderListBytes),
 		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.WaitForHandlers(true), // what stands behind the gate is closed next
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),

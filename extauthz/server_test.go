@@ -245,6 +245,9 @@ func TestServeSaysWhyTheListenerFailed(t *testing.T) {
 	if err := s.Serve(broken{newPipes(), errBroken}); !errors.Is(err, errBroken) {
 		t.Errorf("Serve: %v", err)
 	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
 }
 
 type broken struct {
