@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -11,7 +12,7 @@ import (
 )
 
 func newServeCommand() *cobra.Command {
-	var file string
+	var file, profileFile string
 	var generatedCodec bool
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
@@ -37,7 +38,12 @@ Logs go to standard error: JSON, or text on a terminal.`,
 			if err != nil {
 				return &ending{exitWrong, fmt.Errorf("%s: %w", file, err)}
 			}
-			if err := gateway.Run(cmd.Context()); err != nil {
+			fitMemory(c.GetCache().GetMaxTokens(), logger)
+			stop, err := profile(profileFile)
+			if err != nil {
+				return &ending{exitWrong, fmt.Errorf("--cpu-profile: %w", err)}
+			}
+			if err := errors.Join(gateway.Run(cmd.Context()), stop()); err != nil {
 				return &ending{exitUnknown, err}
 			}
 			return nil
@@ -45,6 +51,7 @@ Logs go to standard error: JSON, or text on a terminal.`,
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&generatedCodec, "generated-codec", false, "read Envoy's checks by the generated protobuf types; slower, decides the same")
+	cmd.Flags().StringVar(&profileFile, "cpu-profile", "", "write where the processor's time went into `FILE`, in the form of pprof")
 	return cmd
 }
 
