@@ -317,7 +317,7 @@ func (c *Cache) keep(f *flight, wasGood bool) {
 func (c *Cache) store(f *flight, m *memory, e *entry) {
 	for range 2 { // when its buffer is full, ristretto drops; once it has settled there is room
 		c.storing.Lock()
-		done := f.void.Load() || m.set(e)
+		done := f.void.Load() || m.set(&f.digest, e)
 		c.storing.Unlock()
 		m.settle()
 		if done {

@@ -7,11 +7,12 @@ import (
 	"github.com/bearergate/bearergate/bearer"
 )
 
-// entry is what is remembered of one token. It holds the whole digest, so that
-// it is never taken for another token's, and its own ends, because ristretto
-// clears away only every few seconds. All spans count from when it was learnt.
+// entry is what is remembered of one token. It holds what its key does not hold of
+// the digest, so that it is never taken for another token's, and its own ends,
+// because it is cleared away only every few seconds. All spans count from when it
+// was learnt. Its size is a size of Go's allocator, 64 bytes.
 type entry struct {
-	digest bearer.Digest
+	digest tail
 	learnt instant
 	life   span // how long it may be used
 	limit  span // how long at the very most, while nobody can tell; at least life
@@ -61,7 +62,7 @@ func (l lives) entry(t *bearer.Token, v Verdict, learnt instant, wasGood bool) *
 	if !expires.IsZero() {
 		limit = min(limit, expires.Sub(v.Learnt))
 	}
-	e := &entry{digest: *t.Digest(), learnt: learnt, valid: v.Valid}
+	e := &entry{digest: tailOf(t.Digest()), learnt: learnt, valid: v.Valid}
 	switch {
 	case v.Valid:
 		e.claims = v.Claims

@@ -33,8 +33,11 @@ type memory struct {
 // newMemory returns a memory for most entries, which were learnt by a clock.
 func newMemory(most int, c clock) (*memory, error) {
 	entries, err := ristretto.NewCache(&ristretto.Config[uint64, *entry]{
-		MaxCost:     int64(most),
-		NumCounters: 10 * int64(max(most, 100)),
+		MaxCost: int64(most),
+		// Ristretto advises ten for each entry. They take a third of what an entry
+		// takes (BenchmarkBytesPerToken), and only tell which tokens to keep when there
+		// are far more than there is room for.
+		NumCounters: 4 * int64(max(most, 250)),
 		// After so many questions ristretto wakes a goroutine that notes what is asked
 		// for most; 64 questions are shorter than the waking (BenchmarkCacheHit).
 		BufferItems: 256,
@@ -48,24 +51,30 @@ func newMemory(most int, c clock) (*memory, error) {
 	return &memory{entries: entries, clock: c, lingering: newQueue(max(64, most/64))}, nil
 }
 
-// key is the part of a digest that ristretto tells entries apart by. The digest
-// is keyed and whole in the entry: nobody can aim at a key, and if two tokens
-// share one, the older entry is lost.
-func key(d *bearer.Digest) uint64 { return binary.LittleEndian.Uint64(d[:8]) }
+// keyOf returns the part of a digest that ristretto tells entries apart by. The
+// digest is keyed, and the entry holds the rest of it: nobody can aim at a key, and
+// if two tokens share one, the older entry is lost.
+func keyOf(d *bearer.Digest) uint64 { return binary.LittleEndian.Uint64(d[:]) }
 
-// find returns the entry of a token, in force or not, or nil.
+// tail is the rest of a digest.
+type tail [len(bearer.Digest{}) - 8]byte
+
+func tailOf(d *bearer.Digest) tail { return tail(d[8:]) }
+
+// find returns the entry of a token, in force or not, or nil. Both parts of the
+// digest are the token's.
 func (m *memory) find(d *bearer.Digest) *entry {
-	e, ok := m.entries.Get(key(d))
-	if !ok || e.digest != *d {
+	e, ok := m.entries.Get(keyOf(d))
+	if !ok || e.digest != tailOf(d) {
 		return nil
 	}
 	return e
 }
 
-// set hands an entry to ristretto, which nobody may change from then on. It
-// reports whether ristretto took it in hand; if not, its buffer is full.
-func (m *memory) set(e *entry) bool {
-	k := key(&e.digest)
+// set hands the entry of a token to ristretto, which nobody may change from then
+// on. It reports whether ristretto took it in hand; if not, its buffer is full.
+func (m *memory) set(d *bearer.Digest, e *entry) bool {
+	k := keyOf(d)
 	_, known := m.entries.Get(k)
 	if !m.entries.Set(k, e, 1) {
 		return false
@@ -77,7 +86,7 @@ func (m *memory) set(e *entry) bool {
 }
 
 // del removes the entry of a token, now and from what is still on its way.
-func (m *memory) del(d *bearer.Digest) { m.entries.Del(key(d)) }
+func (m *memory) del(d *bearer.Digest) { m.entries.Del(keyOf(d)) }
 
 // clear removes the entry of a key if it has been kept as long as it is to be.
 func (m *memory) clear(k uint64) {

@@ -4,7 +4,41 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
+
+	"github.com/bearergate/bearergate/bearer"
 )
+
+func TestAnEntryFillsASizeOfTheAllocator(t *testing.T) {
+	if size := unsafe.Sizeof(entry{}); size != 64 {
+		t.Errorf("it has %d bytes: the next size is 80", size)
+	}
+}
+
+// Tokens whose digests share the key, or all but their last byte, are not taken for
+// each other.
+func TestBothPartsOfADigestAreCompared(t *testing.T) {
+	m, err := newMemory(10, newClock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	var known bearer.Digest
+	if !m.set(&known, &entry{digest: tailOf(&known), learnt: m.clock.now(), valid: true, life: spanOf(time.Minute)}) {
+		t.Fatal("ristretto dropped the entry")
+	}
+	m.settle()
+	if m.find(&known) == nil {
+		t.Fatal("it is not found by its own digest")
+	}
+	for i := range known {
+		other := known
+		other[i] ^= 1
+		if m.find(&other) != nil {
+			t.Errorf("it is found by a digest with another byte %d", i)
+		}
+	}
+}
 
 // A refusal that comes when its token has ended has no life left.
 func TestAnEntryWithoutLifeDoesNotStay(t *testing.T) {
@@ -15,8 +49,8 @@ func TestAnEntryWithoutLifeDoesNotStay(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.close()
-		e := &entry{learnt: c.now()}
-		if !m.set(e) {
+		d, e := bearer.Digest{}, &entry{learnt: c.now()}
+		if !m.set(&d, e) {
 			t.Fatal("ristretto dropped the entry")
 		}
 		m.settle()
@@ -24,7 +58,7 @@ func TestAnEntryWithoutLifeDoesNotStay(t *testing.T) {
 		for _, k := range m.ends.take(c.now()) {
 			m.clear(k)
 		}
-		if m.find(&e.digest) != nil {
+		if m.find(&d) != nil {
 			t.Error("it is still there after a minute")
 		}
 	})
@@ -56,6 +90,7 @@ func TestEveryEntryIsClearedOnceItHasEnded(t *testing.T) {
 						m.clear(k)
 					}
 				}
+				var d bearer.Digest
 				var e *entry
 				for n := range test.renewals + 1 {
 					if n > 0 {
@@ -63,7 +98,7 @@ func TestEveryEntryIsClearedOnceItHasEnded(t *testing.T) {
 						clearEnded()
 					}
 					e = &entry{learnt: c.now(), valid: true, life: spanOf(time.Minute)}
-					if !m.set(e) {
+					if !m.set(&d, e) {
 						t.Fatal("ristretto dropped the entry")
 					}
 					m.settle()
@@ -73,7 +108,7 @@ func TestEveryEntryIsClearedOnceItHasEnded(t *testing.T) {
 				}
 				<-time.After(test.asleep)
 				for asleep := test.asleep; asleep < MaxLife-time.Second; asleep += clearInterval {
-					if m.find(&e.digest) != e {
+					if m.find(&d) != e {
 						t.Fatalf("it is gone %v after it was learnt", e.learnt.since(c.now()))
 					}
 					<-time.After(clearInterval)
@@ -82,7 +117,7 @@ func TestEveryEntryIsClearedOnceItHasEnded(t *testing.T) {
 				<-time.After(clearInterval)
 				clearEnded()
 				m.settle()
-				if m.find(&e.digest) != nil || m.ends.count() != 0 {
+				if m.find(&d) != nil || m.ends.count() != 0 {
 					t.Errorf("it is still there %v after it was learnt, noted %d times", e.learnt.since(c.now()), m.ends.count())
 				}
 			})
