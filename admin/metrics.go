@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,8 +32,8 @@ func NewMetrics(version string) *Metrics {
 		registry: prometheus.NewRegistry(),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bearergate_decisions_total",
-			Help: "Decisions by listener, reason and source of the verdict (none if there was no verdict).",
-		}, []string{"listener", "reason", "source"}),
+			Help: "Decisions by listener, policy, reason and source of the verdict (none if there was no verdict); enforced is false if the request was let through all the same (shadow).",
+		}, []string{"listener", "policy", "reason", "source", "enforced"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "bearergate_verifier_call_duration_seconds",
 			Help:    "Calls to a verifier by outcome (valid, invalid, no_answer), and how long they took.",
@@ -72,21 +73,49 @@ func goVersion() string {
 	return "unknown"
 }
 
-// Decisions returns the function that counts the decisions of a listener.
-func (m *Metrics) Decisions(listener string) func(gate.Reason, verifier.Source) {
+// Decisions returns the function that counts the decisions of a listener. The
+// policies are the names by index, and shadowed are those that may let through
+// what they refuse.
+func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(gate.Tally) {
 	// All children are made ahead: what is counted at each request must cost an
 	// atomic addition and no lookup, and a rate needs a zero to start from.
-	var counters [gate.Reasons][verifier.Sources]prometheus.Counter
-	for reason := range gate.Reason(gate.Reasons) {
-		for source := range verifier.Source(verifier.Sources) {
-			name := "none"
-			if reason == gate.Valid || reason == gate.InvalidToken {
-				name = source.String()
+	type counters [2][gate.Reasons][verifier.Sources]prometheus.Counter
+	counted := make([]counters, len(policies))
+	for i, policy := range policies {
+		for reason := range gate.Reason(gate.Reasons) {
+			for source := range verifier.Source(verifier.Sources) {
+				name := "none"
+				if reason.HasVerdict() {
+					name = source.String()
+				}
+				counted[i][0][reason][source] = m.decisions.WithLabelValues(listener, policy, reason.String(), name, "true")
+				if slices.Contains(shadowed, policy) && reason.Outcome() != gate.Allow {
+					counted[i][1][reason][source] = m.decisions.WithLabelValues(listener, policy, reason.String(), name, "false")
+				}
 			}
-			counters[reason][source] = m.decisions.WithLabelValues(listener, reason.String(), name)
 		}
 	}
-	return func(reason gate.Reason, source verifier.Source) { counters[reason][source].Inc() }
+	return func(t gate.Tally) {
+		shadow := 0
+		if t.Shadow {
+			shadow = 1
+		}
+		counted[t.Policy][shadow][t.Reason][t.Source].Inc()
+	}
+}
+
+// Shadow shows whether a policy lets through what it refuses, which it does until a
+// time.
+func (m *Metrics) Shadow(policy string, until time.Time) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bearergate_policy_shadow", Help: "1 while a policy lets through what it refuses, else 0; only for policies with shadow.",
+		ConstLabels: prometheus.Labels{"policy": policy},
+	}, func() float64 {
+		if time.Now().Before(until) {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // Calls returns the function that records the calls to a verifier.

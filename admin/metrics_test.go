@@ -26,8 +26,9 @@ import (
 
 // whole wires metrics as a gateway with both faces does.
 func whole(m *admin.Metrics) {
-	m.Decisions("ext_authz")
-	m.Decisions("auth_request")
+	m.Decisions("ext_authz", []string{"default"}, nil)
+	m.Decisions("auth_request", []string{"default"}, nil)
+	m.Shadow("tried", time.Unix(0, 0))
 	m.Calls("crm")
 	m.Certificate("ext_authz", []string{"plaintext", "timeout"})
 	m.Verifier("crm", func() verifier.GuardStats { return verifier.GuardStats{} }, func() verifier.CacheStats { return verifier.CacheStats{} })
@@ -163,16 +164,16 @@ func TestMetricsAreThoseOfTheDocs(t *testing.T) {
 func TestEveryDecisionHasItsSeries(t *testing.T) {
 	f := start(t)
 	whole(f.metrics)
-	decided := f.metrics.Decisions("ext_authz") // a second time, as after a reload
+	decided := f.metrics.Decisions("ext_authz", []string{"default"}, nil) // a second time, as after a reload
 	want := f.series(t)
 	for reason := range gate.Reason(gate.Reasons) {
 		for source := range verifier.Source(verifier.Sources) {
-			decided(reason, source)
+			decided(gate.Tally{Reason: reason, Source: source})
 			name := "none"
-			if reason == gate.Valid || reason == gate.InvalidToken {
+			if reason.HasVerdict() {
 				name = source.String()
 			}
-			series := fmt.Sprintf("bearergate_decisions_total{listener=%q,reason=%q,source=%q}", "ext_authz", reason, name)
+			series := fmt.Sprintf("bearergate_decisions_total{enforced=%q,listener=%q,policy=%q,reason=%q,source=%q}", "true", "ext_authz", "default", reason, name)
 			if _, ok := want[series]; !ok {
 				t.Errorf("%s was not there ahead", series)
 			}
@@ -278,8 +279,8 @@ func TestRequestsMakeNoSeries(t *testing.T) {
 	var gates []*gate.Gate
 	for _, listener := range []string{"ext_authz", "auth_request"} {
 		g, err := gate.New(gate.Options{
-			Listener: listener, Parser: parser, Verifier: verify, Realm: "api",
-			Decided:  f.metrics.Decisions(listener),
+			Listener: listener, Parser: parser, Policy: gate.Policy{Verifier: verify, Realm: "api"},
+			Decided:  f.metrics.Decisions(listener, []string{"default"}, nil),
 			Panicked: func(*verifier.Panic) { f.metrics.Panicked() },
 		})
 		if err != nil {

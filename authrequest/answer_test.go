@@ -14,7 +14,7 @@ import (
 // TestEveryKindOfAnswer wants status, every header line and body.
 func TestEveryKindOfAnswer(t *testing.T) {
 	f := startTCP(t, authrequest.Options{})
-	keeps := startTCP(t, authrequest.Options{KeepToken: true})
+	keeps := startTCP(t, authrequest.Options{}, keepToken)
 	refusal := func(reason, name, value string) http.Header {
 		return http.Header{
 			name: {value}, "Content-Type": {"application/json"}, "Cache-Control": {"no-store"}, "X-Bearergate-Reason": {reason},

@@ -35,7 +35,7 @@ func TestWhatAnEdgeThatKeepsAnswersIsTold(t *testing.T) {
 		{"that the verdict has no end", goodToken, 30 * time.Second, kept("no-store", "0")},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			f := start(t, newPipes(), authrequest.Options{KeepToken: true}, edgeCache(test.edgeCache))
+			f := start(t, newPipes(), authrequest.Options{}, keepToken, edgeCache(test.edgeCache))
 			for range 2 { // the second finds the values as they were
 				got := f.ask(t, get("Bearer "+test.token))
 				delete(got.Header, "Date")

@@ -105,7 +105,7 @@ func newGate(t testing.TB, v verifier.Verifier, change ...func(*gate.Options)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := gate.Options{Listener: "auth_request", Parser: parser, Verifier: v, Realm: "api"}
+	options := gate.Options{Listener: "auth_request", Parser: parser, Policy: gate.Policy{Verifier: v, Realm: "api"}}
 	for _, set := range change {
 		set(&options)
 	}
@@ -115,6 +115,9 @@ func newGate(t testing.TB, v verifier.Verifier, change ...func(*gate.Options)) *
 	}
 	return g
 }
+
+// keepToken leaves the token on requests that are let through.
+func keepToken(o *gate.Options) { o.KeepToken = true }
 
 // face is a server that is answering.
 type face struct {

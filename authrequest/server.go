@@ -28,9 +28,8 @@ type Options struct {
 	Wait time.Duration
 	// MaxHeaderBytes bounds a request's header; 0 means 64 KiB.
 	MaxHeaderBytes int
-	// KeepToken leaves it to the edge's own configuration whether the API gets the
-	// Authorization header. Otherwise Envoy is told to take it off.
-	KeepToken bool
+	// Trust is what is believed of a request. By the zero Trust, nothing is.
+	Trust Trust
 	// Logger gets what net/http has to say about connections; nil means none.
 	Logger *slog.Logger
 }
@@ -61,7 +60,7 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Server{&http.Server{
-		Handler:           newHandler(g, o.KeepToken),
+		Handler:           newHandler(g, o.Trust),
 		ReadHeaderTimeout: readHeaderTimeout,
 		WriteTimeout:      readHeaderTimeout + o.Wait + writeTime,
 		IdleTimeout:       idleTimeout,
@@ -93,27 +92,40 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // handler answers one request.
 type handler struct {
-	gate   *gate.Gate
-	remove []string // the header that Envoy is to take off an allowed request
-	keep   keeping
-	// identity holds, ready, the values of the lines that tell the API who is calling,
-	// as long as they are the same for all tokens.
-	identity [][]string
+	gate  *gate.Gate
+	trust trust
+	keep  keeping
+	// By policy.
+	allowed []allowed
 }
 
-func newHandler(g *gate.Gate, keepToken bool) *handler {
-	h := &handler{gate: g, keep: newKeeping(g)}
-	if !keepToken {
-		h.remove = []string{"authorization"}
-	}
-	for reason, reply := range g.Replies() {
-		if reason.Outcome() == gate.Allow {
-			for _, line := range reply.Identity {
-				h.identity = append(h.identity, []string{line.Value})
-			}
+// allowed holds, ready, what stands in the answers of a policy that allow.
+type allowed struct {
+	// identity are the values of the lines that tell the API who is calling, as long
+	// as they are the same for all tokens.
+	identity [][]string
+	// remove names the headers that Envoy is to take off.
+	remove []string
+}
+
+func newHandler(g *gate.Gate, t Trust) *handler {
+	h := &handler{gate: g, trust: newTrust(t, g.Needs()), keep: newKeeping(g)}
+	for i := range g.Policies() {
+		a := allowed{remove: joined(g.Removes(&gate.Decision{Reason: gate.Valid, Policy: i}))}
+		for _, line := range g.Allowed(i).Identity {
+			a.identity = append(a.identity, []string{line.Value})
 		}
+		h.allowed = append(h.allowed, a)
 	}
 	return h
+}
+
+// joined makes one line of names; none of none.
+func joined(names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	return []string{strings.Join(names, ",")}
 }
 
 // ServeHTTP implements [http.Handler].
@@ -137,27 +149,49 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		write(w, &notFound)
 		return
 	}
-	d := h.gate.Decide(r.Context(), gate.Request{
+	d := h.decide(r)
+	reply := h.gate.Reply(&d)
+	header := w.Header()
+	if d.Outcome() != gate.Allow || reply.Status != http.StatusOK {
+		write(w, reply)
+		return
+	}
+	a := &h.allowed[d.Policy]
+	// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
+	header["X-Envoy-Auth-Headers-To-Remove"] = a.remove
+	if d.Reason == gate.Valid {
+		header[gate.ReasonHeader] = validReason
+		h.keep.tell(header, d.Keep)
+	} else {
+		header["X-Envoy-Auth-Headers-To-Remove"] = joined(h.gate.Removes(&d))
+		header[gate.ReasonHeader] = []string{d.Reason.String()}
+		h.keep.tell(header, 0)
+	}
+	for i, line := range reply.Identity {
+		if i < len(a.identity) {
+			header[line.Name] = a.identity[i]
+		} else {
+			header[line.Name] = []string{line.Value}
+		}
+	}
+	// net/http writes 200, and Content-Length: 0
+}
+
+// decide asks the gate, if the request comes from the edge and says what it must.
+func (h *handler) decide(r *http.Request) gate.Decision {
+	if err := h.trust.check(r); err != nil {
+		return h.gate.Unbelieved(err)
+	}
+	facts, err := h.trust.facts(r)
+	if err != nil {
+		return h.gate.Unsaid(err)
+	}
+	return h.gate.Decide(r.Context(), gate.Request{
+		Facts:         facts,
+		Preflight:     h.trust.needs.Preflight && len(r.Header["Origin"]) > 0 && len(r.Header["Access-Control-Request-Method"]) > 0,
 		Authorization: r.Header["Authorization"],
 		Target:        target(r),
 	})
-	reply := h.gate.Reply(&d)
-	header := w.Header()
-	if d.Outcome() == gate.Allow && reply.Status == http.StatusOK {
-		// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
-		header["X-Envoy-Auth-Headers-To-Remove"] = h.remove
-		header[gate.ReasonHeader] = validReason
-		h.keep.tell(header, d.Keep)
-		for i, line := range reply.Identity {
-			if i < len(h.identity) {
-				header[line.Name] = h.identity[i]
-			} else {
-				header[line.Name] = []string{line.Value}
-			}
-		}
-		return // net/http writes 200, and Content-Length: 0
-	}
-	write(w, reply)
 }
 
 // Ready slices, so that an answer allocates none. Nobody changes them.
@@ -176,8 +210,13 @@ func write(w http.ResponseWriter, reply *gate.Reply) {
 	for _, h := range reply.Header {
 		w.Header().Set(h.Name, h.Value)
 	}
-	w.WriteHeader(reply.Status)
-	_, _ = w.Write(reply.Body) // an edge that went away is told nothing
+	status := reply.Status
+	if status == http.StatusBadRequest {
+		// nginx takes whatever is neither 2xx, 401 nor 403 for an error of ours.
+		status = http.StatusForbidden
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(reply.Body) //nolint:gosec // our own words; an edge that went away is told nothing
 }
 
 // target returns the target of the client's request, as far as the edge tells.

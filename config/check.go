@@ -47,9 +47,7 @@ func check(config *configv1.Config, around surroundings) []finding {
 
 	found = append(found, checkListeners(config, around.folder)...)
 	found = append(found, checkVerifiers(config, around)...)
-	found = append(found, checkAsked("default_policy", config.GetDefaultPolicy(), config)...)
-	found = append(found, checkNobodyAsks(config, config.GetDefaultPolicy())...)
-	return append(found, checkPolicy("default_policy", config.GetDefaultPolicy(), config.GetCache())...)
+	return append(found, checkPolicies(config, around)...)
 }
 
 // checkPolicy sees that a policy's answers can be kept and its headers sent.
@@ -269,6 +267,11 @@ func resolveFiles(config *configv1.Config, file string) {
 		}
 	}
 	resolveVerifierFiles(config, file)
+	for _, e := range entries(config.GetListeners()) {
+		if l, ok := e.fields.(*configv1.AuthRequest); ok && l.GetTrust().GetSecret().GetFile() != "" {
+			l.Trust.Secret.File = inFolder(filepath.Dir(file), l.GetTrust().GetSecret().GetFile())
+		}
+	}
 }
 
 func inFolder(folder, path string) string {

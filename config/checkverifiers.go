@@ -146,7 +146,7 @@ func checkNobodyAsks(config *configv1.Config, policies ...*configv1.Policy) []fi
 	for i, v := range config.GetVerifiers() {
 		if !used[v.GetName()] && v.GetName() != "" {
 			found = append(found, finding{
-				path: item("verifiers", i) + ".name", text: "is asked by nobody; add it to default_policy.verifiers, or take it out",
+				path: item("verifiers", i) + ".name", text: "is asked by nobody; add it to the verifiers of a policy, or take it out",
 				unless: []string{"verifiers", item("verifiers", i) + ".name", "default_policy.verifiers"},
 			})
 		}

@@ -34,6 +34,9 @@ func fill(config *configv1.Config, written func(path string) bool) {
 			f.number(&l.MaxMessageBytes, e.path+".max_message_bytes", 1<<20)
 		case *configv1.AuthRequest:
 			f.number(&l.MaxHeaderBytes, e.path+".max_header_bytes", 64<<10)
+			l.Trust = orNew(l.GetTrust())
+			f.text(&l.Trust.Original, e.path+".trust.original", "none")
+			f.text(&l.Trust.Policy, e.path+".trust.policy", "none")
 		}
 		if socket := e.GetSocket(); socket != nil {
 			f.text(&socket.Mode, e.path+".socket.mode", "0660")
@@ -72,9 +75,10 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	f.number(&config.Credential.MaxTokenBytes, "credential.max_token_bytes", 8<<10)
 
 	config.DefaultPolicy = orNew(config.GetDefaultPolicy())
-	f.text(&config.DefaultPolicy.Realm, "default_policy.realm", "api")
-	f.text(&config.DefaultPolicy.ForwardToken, "default_policy.forward_token", "strip")
-	f.duration(&config.DefaultPolicy.EdgeCache, 0)
+	f.policy(config.GetDefaultPolicy(), "default_policy")
+	for i, policy := range config.GetPolicies() {
+		f.policy(policy, item("policies", i))
+	}
 
 	config.Log = orNew(config.GetLog())
 	f.text(&config.Log.Level, "log.level", "info")
@@ -118,6 +122,13 @@ func (f filler) keys(k *configv1.Keys) *configv1.Keys {
 	f.duration(&k.MaxAge, time.Hour)
 	f.duration(&k.Pause, 5*time.Second)
 	return k
+}
+
+func (f filler) policy(p *configv1.Policy, path string) {
+	f.text(&p.Realm, path+".realm", "api")
+	f.text(&p.ForwardToken, path+".forward_token", "strip")
+	f.duration(&p.EdgeCache, 0)
+	f.text(&p.Preflight, path+".preflight", "refuse")
 }
 
 func (f filler) number(field *uint32, path string, value uint32) {

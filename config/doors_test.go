@@ -51,10 +51,10 @@ listeners:
 		t.Errorf("scraping says %+v", got)
 	}
 	for series, want := range map[string]string{
-		`bearergate_decisions_total{listener="partners",reason="valid",source="endpoint"}`:     "1",
-		`bearergate_decisions_total{listener="nginx",reason="missing_token",source="none"}`:    "1",
-		`bearergate_decisions_total{listener="ext_authz",reason="valid",source="endpoint"}`:    "0",
-		`bearergate_decisions_total{listener="scraping",reason="missing_token",source="none"}`: "",
+		`bearergate_decisions_total{enforced="true",listener="partners",policy="default",reason="valid",source="endpoint"}`:     "1",
+		`bearergate_decisions_total{enforced="true",listener="nginx",policy="default",reason="missing_token",source="none"}`:    "1",
+		`bearergate_decisions_total{enforced="true",listener="ext_authz",policy="default",reason="valid",source="endpoint"}`:    "0",
+		`bearergate_decisions_total{enforced="true",listener="scraping",policy="default",reason="missing_token",source="none"}`: "",
 	} {
 		if got := g.metric(t, series); got != want {
 			t.Errorf("%s is %q, want %q", series, got, want)

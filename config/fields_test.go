@@ -264,7 +264,7 @@ func TestCacheFieldsReachTheCache(t *testing.T) {
 			if got := g.ask(t, good); got.status != http.StatusOK {
 				t.Fatalf("got %+v", got)
 			}
-			return g.metric(t, `bearergate_decisions_total{listener="auth_request",reason="valid",source="stale"}`) != "0"
+			return g.metric(t, `bearergate_decisions_total{enforced="true",listener="auth_request",policy="default",reason="valid",source="stale"}`) != "0"
 		})
 	})
 	t.Run("no stale_if_error", func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/bearergate/bearergate/extauthz"
 	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/listen"
+	"github.com/bearergate/bearergate/policy"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
@@ -101,25 +102,29 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	if g.verifiers, err = buildVerifiers(c, logger, metrics, panicked, version); err != nil {
 		return nil, err
 	}
-	asked, err := g.verifiers.asked(askedBy(c.GetDefaultPolicy(), c))
-	if err != nil {
-		return nil, fmt.Errorf("default_policy.verifiers: %w", err)
-	}
 	parser, err := bearer.NewParser(int(c.GetCredential().GetMaxTokenBytes()))
 	if err != nil {
 		return nil, fmt.Errorf("credential.max_token_bytes: %w", err)
 	}
+	chosen, err := NewPolicies(c)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := g.gatePolicies(c, chosen)
+	if err != nil {
+		return nil, err
+	}
+	shadowed := g.shadows(policies, metrics)
 	newGate := func(listener string) (*gate.Gate, error) {
 		return gate.New(gate.Options{
-			Listener:  listener,
-			Parser:    parser,
-			Verifier:  asked,
-			Realm:     c.GetDefaultPolicy().GetRealm(),
-			EdgeCache: c.GetDefaultPolicy().GetEdgeCache().AsDuration(),
-			Identity:  identityHeaders(c.GetDefaultPolicy()),
-			Decided:   metrics.Decisions(listener),
-			Panicked:  panicked,
-			Logger:    logger,
+			Listener: listener,
+			Parser:   parser,
+			Policy:   policies[policy.Default],
+			Policies: policies[1:],
+			Router:   chosen.Router,
+			Decided:  metrics.Decisions(listener, chosen.Router.Names(), shadowed),
+			Panicked: panicked,
+			Logger:   logger,
 		})
 	}
 	g.admin = admin.NewServer(metrics, logger.With(slog.String("listener", Admin)))
@@ -138,6 +143,25 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 			slog.String("listener", d.name), slog.String("address", d.address()))
 	}
 	return g, nil
+}
+
+// shadows says which policies are not enforced yet, loudly, and returns their names.
+func (g *Gateway) shadows(policies []gate.Policy, metrics *admin.Metrics) []string {
+	var names []string
+	for _, p := range policies {
+		if p.Shadow.IsZero() {
+			continue
+		}
+		names = append(names, p.Name)
+		metrics.Shadow(p.Name, p.Shadow)
+		until := slog.String("until", p.Shadow.UTC().Format(time.RFC3339))
+		if time.Now().Before(p.Shadow) {
+			g.logger.Warn("a policy is in shadow: it lets through what it refuses", slog.String("policy", p.Name), until)
+		} else {
+			g.logger.Info("the shadow of a policy is over: it is enforced; take shadow out of the configuration", slog.String("policy", p.Name), until)
+		}
+	}
+	return names
 }
 
 func identityHeaders(p *configv1.Policy) []gate.IdentityHeader {
@@ -161,7 +185,6 @@ func (g *Gateway) nameUnused() {
 
 // serverFor makes what stands behind a listener.
 func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(listener string) (*gate.Gate, error)) (server, error) {
-	keepToken := c.GetDefaultPolicy().GetForwardToken() == "keep"
 	switch l := e.fields.(type) {
 	case *configv1.ExtAuthz:
 		decide, err := newGate(e.name)
@@ -172,17 +195,20 @@ func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(listener s
 			MaxConcurrentStreams: l.GetMaxConcurrentStreams(),
 			MaxMessageBytes:      int(l.GetMaxMessageBytes()),
 			GeneratedCodec:       g.generatedCodec,
-			KeepToken:            keepToken,
 		}), nil
 	case *configv1.AuthRequest:
 		decide, err := newGate(e.name)
 		if err != nil {
 			return nil, err
 		}
+		believed, err := trust(l.GetTrust())
+		if err != nil {
+			return nil, err
+		}
 		return authrequest.NewServer(decide, authrequest.Options{
+			Trust:          believed,
 			Wait:           longestAnswer(c),
 			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
-			KeepToken:      keepToken,
 			Logger:         g.logger.With(slog.String("listener", e.name)),
 		}), nil
 	default:

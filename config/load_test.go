@@ -119,7 +119,7 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 	want := &configv1.Config{
 		Listeners: &configv1.Listeners{
 			ExtAuthz:    &configv1.ExtAuthz{Address: "0.0.0.0:9191", MaxConcurrentStreams: 1000, MaxMessageBytes: 1048576},
-			AuthRequest: &configv1.AuthRequest{Address: "0.0.0.0:9192", MaxHeaderBytes: 65536},
+			AuthRequest: &configv1.AuthRequest{Address: "0.0.0.0:9192", MaxHeaderBytes: 65536, Trust: &configv1.Trust{Original: "none", Policy: "none"}},
 			Admin:       &configv1.Admin{Address: "127.0.0.1:9190"},
 		},
 		Verifiers: []*configv1.Verifier{{
@@ -141,7 +141,7 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 			StaleIfError:  durationpb.New(0),
 		},
 		Credential:      &configv1.Credential{MaxTokenBytes: 8192},
-		DefaultPolicy:   &configv1.Policy{Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0)},
+		DefaultPolicy:   &configv1.Policy{Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0), Preflight: "refuse"},
 		Log:             &configv1.Log{Level: "info", Format: "auto"},
 		ShutdownTimeout: durationpb.New(10 * time.Second),
 	}
@@ -165,6 +165,9 @@ func everyField() *configv1.Config {
 			AuthRequest: &configv1.AuthRequest{
 				Address: "[::1]:0", MaxHeaderBytes: 131072,
 				Tls: &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2"},
+				Trust: &configv1.Trust{
+					Original: "x-original", Policy: "path", Secret: &configv1.Secret{File: "testdata/secret.txt"}, Peers: []string{"127.0.0.1", "10.0.0.0/8"},
+				},
 			},
 			Admin: &configv1.Admin{
 				Address: "localhost:9190",
@@ -172,7 +175,7 @@ func everyField() *configv1.Config {
 			},
 			More: []*configv1.NamedListener{
 				{Name: "partners", ExtAuthz: &configv1.ExtAuthz{Address: "127.0.0.1:9193", MaxConcurrentStreams: 1000, MaxMessageBytes: 1 << 20}},
-				{Name: "nginx-2", AuthRequest: &configv1.AuthRequest{Address: "systemd:nginx", MaxHeaderBytes: 64 << 10}},
+				{Name: "nginx-2", AuthRequest: &configv1.AuthRequest{Address: "systemd:nginx", MaxHeaderBytes: 64 << 10, Trust: &configv1.Trust{Original: "x-forwarded", Policy: "header"}}},
 				{Name: "scraping", Admin: &configv1.Admin{Address: "unix:/run/bearergate/admin.sock", Socket: &configv1.Socket{Mode: "0660"}}},
 			},
 		},
@@ -238,6 +241,19 @@ func everyField() *configv1.Config {
 			Realm: "crm-now API (test)", ForwardToken: "keep", EdgeCache: durationpb.New(15 * time.Second),
 			Verifiers: []string{"crm-2_test", "sso", "keyed"},
 			Identity:  []*configv1.IdentityHeader{{Name: "X-Partner", Constant: "crm-now"}, {Name: "X-Bearergate-Fingerprint", Fingerprint: true}},
+			Preflight: "allow", Shadow: &configv1.Shadow{Until: "2027-01-31"},
+		},
+		Policies: []*configv1.Policy{
+			{
+				Name: "partners", Verifiers: []string{"sso"}, Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0), Preflight: "refuse",
+				Require: &configv1.Require{Expression: `request.method == "GET"`},
+			},
+			{Name: "public", Public: true, Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0), Preflight: "refuse"},
+		},
+		Routes: []*configv1.Route{
+			{Hosts: []string{"api.example.com", "*.example.com"}, Path: &configv1.PathMatch{Prefix: "/v1"}, Methods: []string{"GET", "HEAD"}, Policy: "partners"},
+			{Path: &configv1.PathMatch{Exact: "/health"}, Policy: "public"},
+			{Path: &configv1.PathMatch{Template: "/assets/**"}, Policy: "public"},
 		},
 		Log:             &configv1.Log{Level: "debug", Format: "json"},
 		ShutdownTimeout: durationpb.New(time.Minute),
@@ -259,7 +275,7 @@ func TestEveryValueMayComeFromTheEnvironment(t *testing.T) {
 		"RUN_DIR": "/run/bearergate", "SOCKET": "ext_authz", "STREAMS": "250", "BYTES": "131072", "HOST": "::1", "PORT": "0",
 		"ADMIN_PORT": "9190", "NAME": "crm-2_test", "URL": "http://crm.internal:8080/v1/getOauthToken.php?tenant=7", "YES": "true",
 		"ENCODING": "form", "EMPTY": "", "TIMEOUT": "1.5s", "TOKENS": "5000", "MINUTES": "2", "SECONDS": "30", "UNIT": "ms",
-		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "MODE": "0600", "USER": "bearergate", "GROUP": "envoy", "MORE": "partners", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
+		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "MODE": "0600", "USER": "bearergate", "GROUP": "envoy", "MORE": "partners", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "DOMAIN": "example.com", "METHOD": "GET", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
 		"ISSUER": "crm.example.com", "SECRET_FILE": "secret.txt",
 	} {
 		t.Setenv(name, value)

@@ -42,6 +42,8 @@ verifiers:
 cache: {}
 credential: {}
 default_policy: {verifiers: [partner, sso, crm], identity: [{name: X-Partner, constant: crm}]}
+policies: [{name: partners, verifiers: [partner], identity: [{name: X-Partner, constant: crm}]}]
+routes: [{policy: partners}]
 log: {}
 `
 
@@ -227,9 +229,14 @@ func valueAt(t *testing.T, whole *configv1.Config, path string) protoreflect.Val
 		name, entry := indexed(name)
 		message := at.Message()
 		at = message.Get(message.Descriptor().Fields().ByName(protoreflect.Name(name)))
-		if entry >= 0 {
-			at = at.List().Get(entry)
+		if entry < 0 {
+			continue
 		}
+		if at.List().Len() == 0 { // an entry with nothing in it
+			at = at.List().NewElement()
+			continue
+		}
+		at = at.List().Get(entry)
 	}
 	return at
 }
@@ -324,9 +331,14 @@ func problemAt(t *testing.T, path, value string) (config.Problem, bool) {
 		name, entry := indexed(name)
 		if entry >= 0 {
 			at, _ = at[name].([]any)[entry].(map[string]any)
-		} else {
-			at, _ = at[name].(map[string]any)
+			continue
 		}
+		below, there := at[name].(map[string]any)
+		if !there {
+			below = map[string]any{}
+			at[name] = below
+		}
+		at = below
 	}
 	at[names[len(names)-1]] = &yaml.Node{Kind: yaml.ScalarNode, Value: value}
 	text, err := yaml.Marshal(file)
@@ -355,6 +367,10 @@ func TestTheErrorsNameEveryWordThatIsKnown(t *testing.T) {
 		"listeners.ext_authz.tls.min_version":              {"1.2", "1.3"},
 		"log.level":                                        {"debug", "info", "warn", "error"},
 		"log.format":                                       {"auto", "json", "text"},
+		"policies[0].forward_token":                        {"strip", "keep"},
+		"policies[0].preflight":                            {"allow", "refuse"},
+		"listeners.auth_request.trust.original":            {"none", "x-original", "x-forwarded", "as-asked"},
+		"listeners.auth_request.trust.policy":              {"none", "path", "header"},
 	}
 	for _, path := range slices.Sorted(maps.Keys(words)) {
 		problem, refused := problemAt(t, path, "other")

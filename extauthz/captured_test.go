@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bearergate/bearergate/extauthz/captured"
+	"github.com/bearergate/bearergate/gate"
 )
 
 // capturedChecks are checks of a real Envoy.
@@ -59,7 +60,7 @@ func TestWhatEnvoySendsIsReadRightly(t *testing.T) {
 		"odd-path":                 {"/public/%2e%2E/../x//%c3%28?a=%ff&access_token=in-the-url", one},
 		"spaces":                   {path, []string{"bearer   " + captured.Token}},
 	}
-	root := checkShape()
+	root := checkShape(gate.Needs{})
 	for _, c := range capturedChecks(t) {
 		expected, ok := want[c.Name]
 		if !ok {

@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -19,6 +20,7 @@ import (
 type authorization struct {
 	authv3.UnimplementedAuthorizationServer
 	gate    *gate.Gate
+	needs   gate.Needs
 	replies replies
 }
 
@@ -31,9 +33,49 @@ func (a *authorization) Check(ctx context.Context, check *authv3.CheckRequest) (
 			r, err = a.replies.message(&d, a.gate.Reply(&d)), nil
 		}
 	}()
-	http := check.GetAttributes().GetRequest().GetHttp()
-	d := a.gate.Decide(ctx, gate.Request{Authorization: credentials(http), Target: http.GetPath()})
+	d := a.gate.Decide(ctx, request(check, a.needs))
 	return a.replies.message(&d, a.gate.Reply(&d)), nil
+}
+
+// request returns what the gate needs to know of a request.
+func request(check *authv3.CheckRequest, needs gate.Needs) gate.Request {
+	http := check.GetAttributes().GetRequest().GetHttp()
+	r := gate.Request{Authorization: credentials(http), Target: http.GetPath()}
+	if needs.Method {
+		r.Method = http.GetMethod()
+	}
+	if needs.Host {
+		r.Host = http.GetHost()
+	}
+	if needs.Path {
+		r.Path, _, _ = strings.Cut(http.GetPath(), "?")
+	}
+	if needs.Policy {
+		r.Policy, r.Named = check.GetAttributes().GetContextExtensions()[policyKey]
+	}
+	r.Preflight = needs.Preflight && hasHeader(http, originHeader) && hasHeader(http, wantedMethodHeader)
+	return r
+}
+
+// policyKey is by which context_extensions name a policy.
+const policyKey = "bearergate_policy"
+
+// The headers of a CORS preflight, besides the method OPTIONS.
+const (
+	originHeader       = "origin"
+	wantedMethodHeader = "access-control-request-method"
+)
+
+func hasHeader(http *authv3.AttributeContext_HttpRequest, name string) bool {
+	if _, there := http.GetHeaders()[name]; there {
+		return true
+	}
+	for _, h := range http.GetHeaderMap().GetHeaders() {
+		if h.GetKey() == name {
+			return true
+		}
+	}
+	return false
 }
 
 // credentials returns all values of the Authorization header. Envoy puts the
@@ -65,33 +107,47 @@ func newAnswer(r *authv3.CheckResponse) *answer { return &answer{r, encode(r)} }
 
 // replies are the gate's replies in Envoy's form, made ahead.
 type replies struct {
-	// remove is the header that Envoy takes off an allowed request, or "".
-	remove string
+	gate *gate.Gate
 	// dependsOn is what the gate's decisions depend on, for an Envoy that keeps them.
 	dependsOn []string
-	// identity are the lines that are the same for all allowed requests.
-	identity []gate.Header
-	// allowed holds, by source and by the seconds that an edge may keep it, an allow
-	// without what is different for each token.
-	allowed [verifier.Sources][]*encoded
+	// allowed are those of each policy that allow.
+	allowed []allowed
 	refused map[*gate.Reply]*answer
 }
 
-// newReplies makes the replies ahead. Envoy takes the header named by remove off
-// an allowed request; "" leaves all.
-func newReplies(g *gate.Gate, remove string) replies {
-	rs := replies{remove: remove, dependsOn: g.DependsOn(), refused: map[*gate.Reply]*answer{}}
+// allowed are the replies of a policy to requests that may go on.
+type allowed struct {
+	// identity are the lines that are the same for all allowed requests.
+	identity []gate.Header
+	// valid holds, by source and by the seconds that an edge may keep it, an allow
+	// without what is different for each token.
+	valid [verifier.Sources][]*encoded
+	// others are those that follow from no verdict.
+	others map[gate.Reason]*encoded
+}
+
+// newReplies makes the replies ahead.
+func newReplies(g *gate.Gate) replies {
+	rs := replies{gate: g, dependsOn: g.DependsOn(), refused: map[*gate.Reply]*answer{}}
 	for reason, reply := range g.Replies() {
-		if reply.Status == okStatus {
-			rs.identity = reply.Identity
-		} else {
+		if reply.Status != okStatus {
 			rs.refused[reply] = refusal(reason, reply)
 		}
 	}
-	for source := range verifier.Source(verifier.Sources) {
-		for keep := time.Duration(0); keep <= g.EdgeCache(); keep += time.Second {
-			rs.allowed[source] = append(rs.allowed[source], encode(rs.allow(source, keep, rs.identity)))
+	for i, p := range g.Policies() {
+		reply := g.Allowed(i)
+		a := allowed{identity: reply.Identity, others: map[gate.Reason]*encoded{}}
+		for source := range verifier.Source(verifier.Sources) {
+			for keep := time.Duration(0); keep <= p.EdgeCache.Truncate(time.Second); keep += time.Second {
+				a.valid[source] = append(a.valid[source], encode(rs.allow(&gate.Decision{Policy: i, Reason: gate.Valid, Source: source, Keep: keep}, reply)))
+			}
 		}
+		for reason := range gate.Reason(gate.Reasons) {
+			if d := (gate.Decision{Policy: i, Reason: reason}); reason != gate.Valid && d.Outcome() == gate.Allow {
+				a.others[reason] = encode(rs.allow(&d, g.Reply(&d)))
+			}
+		}
+		rs.allowed = append(rs.allowed, a)
 	}
 	return rs
 }
@@ -107,8 +163,8 @@ func allows(d *gate.Decision, reply *gate.Reply) bool {
 // message returns the reply as a message.
 func (rs *replies) message(d *gate.Decision, reply *gate.Reply) *authv3.CheckResponse {
 	if allows(d, reply) {
-		_ = rs.allowed[d.Source] // a source that nobody knows is a panic, and so no allow
-		return rs.allow(d.Source, d.Keep, reply.Identity)
+		_ = rs.allowed[d.Policy].valid[d.Source] // what nobody knows is a panic, and so no allow
+		return rs.allow(d, reply)
 	}
 	return rs.refusal(d, reply).response
 }
@@ -118,8 +174,15 @@ func (rs *replies) wire(d *gate.Decision, reply *gate.Reply) *encoded {
 	if !allows(d, reply) {
 		return rs.refusal(d, reply).encoded
 	}
-	ready := rs.allowed[d.Source][d.Keep/time.Second]
-	if len(reply.Identity) == len(rs.identity) {
+	a := &rs.allowed[d.Policy]
+	switch {
+	case d.Shadow:
+		return encode(rs.allow(d, reply))
+	case d.Reason != gate.Valid:
+		return a.others[d.Reason]
+	}
+	ready := a.valid[d.Source][d.Keep/time.Second]
+	if len(reply.Identity) == len(a.identity) {
 		return ready // the gate makes either all or none of the lines for each token
 	}
 	return ready.with(reply.Identity, d.Keep)
@@ -135,20 +198,27 @@ func (rs *replies) refusal(d *gate.Decision, reply *gate.Reply) *answer {
 // allow makes an OK response. What an Envoy that keeps answers has to know stands
 // in the metadata: for how many seconds, for which requests, and what it has to do
 // to a request that it lets through itself.
-func (rs *replies) allow(source verifier.Source, keep time.Duration, identity []gate.Header) *authv3.CheckResponse {
-	ok := &authv3.OkHttpResponse{Headers: overwrite(identity)}
-	if rs.remove != "" {
-		ok.HeadersToRemove = []string{rs.remove}
+func (rs *replies) allow(d *gate.Decision, reply *gate.Reply) *authv3.CheckResponse {
+	ok := &authv3.OkHttpResponse{Headers: overwrite(reply.Identity), HeadersToRemove: rs.gate.Removes(d)}
+	values := map[string]string{"reason": d.Reason.String()}
+	if d.Reason.HasVerdict() {
+		values["source"] = d.Source.String()
 	}
-	about := metadata(map[string]string{"reason": gate.Valid.String(), "source": source.String()})
-	if keep > 0 {
+	if reply.Policy != "" {
+		values["policy"] = reply.Policy
+	}
+	about := metadata(values)
+	if d.Shadow {
+		about.Fields["shadow"] = structpb.NewBoolValue(true)
+	}
+	if d.Keep > 0 {
 		about.Fields[keepKey] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-			"seconds":           structpb.NewNumberValue(keep.Seconds()),
+			"seconds":           structpb.NewNumberValue(d.Keep.Seconds()),
 			"depends_on":        listOf(rs.dependsOn),
 			"headers_to_remove": listOf(ok.GetHeadersToRemove()),
 		}})
-		if len(identity) > 0 {
-			about.Fields[identityKey] = structpb.NewStructValue(identityMetadata(identity))
+		if len(reply.Identity) > 0 {
+			about.Fields[identityKey] = structpb.NewStructValue(identityMetadata(reply.Identity))
 		}
 	}
 	return &authv3.CheckResponse{
@@ -202,17 +272,27 @@ func overwrite(lines []gate.Header) []*corev3.HeaderValueOption {
 // is. A status alone would become a 403 without a body.
 func refusal(reason gate.Reason, reply *gate.Reply) *answer {
 	code := codes.Unavailable
-	if reason.Outcome() == gate.Unauthorized {
+	switch reason.Outcome() {
+	case gate.Unauthorized:
 		code = codes.Unauthenticated
+	case gate.Forbidden:
+		code = codes.PermissionDenied
+	case gate.Refused:
+		code = codes.InvalidArgument
+	default:
+	}
+	about := map[string]string{"reason": reason.String()}
+	if reply.Policy != "" {
+		about["policy"] = reply.Policy
 	}
 	return newAnswer(&authv3.CheckResponse{
 		Status: &status.Status{Code: int32(code), Message: reason.String()},
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(reply.Status)}, //nolint:gosec // 401 or 503
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(reply.Status)}, //nolint:gosec // 400 to 503
 			Headers: overwrite(reply.Header),
 			Body:    string(reply.Body),
 		}},
-		DynamicMetadata: metadata(map[string]string{"reason": reason.String()}),
+		DynamicMetadata: metadata(about),
 	})
 }
 

@@ -21,8 +21,8 @@ type codec struct {
 	root      *shape
 }
 
-func newCodec() *codec {
-	return &codec{generated: encoding.GetCodecV2(encodingproto.Name), root: checkShape()}
+func newCodec(needs gate.Needs) *codec {
+	return &codec{generated: encoding.GetCodecV2(encodingproto.Name), root: checkShape(needs)}
 }
 
 // Name is that of the codec which it stands for.
@@ -98,7 +98,7 @@ func (a *authorization) answer(ctx context.Context, q *question) (r *encoded) {
 	}()
 	d := gate.Decision{} // unavailable, as long as nobody has said otherwise
 	if q.err == nil {
-		d = a.gate.Decide(ctx, gate.Request{Authorization: q.values, Target: q.path})
+		d = a.gate.Decide(ctx, q.request())
 	} else {
 		d = a.gate.Unreadable(q.err)
 	}

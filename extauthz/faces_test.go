@@ -16,6 +16,7 @@ import (
 
 	"github.com/bearergate/bearergate/authrequest"
 	"github.com/bearergate/bearergate/extauthz"
+	"github.com/bearergate/bearergate/gate"
 )
 
 // answer is what a client gets in the end, by whichever face.
@@ -50,9 +51,9 @@ func TestBothFacesAnswerAlike(t *testing.T) {
 		)
 	}
 	for _, keep := range []bool{false, true} {
-		grpcFace := start(t, listenTCP(t), extauthz.Options{KeepToken: keep})
+		grpcFace := start(t, listenTCP(t), extauthz.Options{}, func(o *gate.Options) { o.KeepToken = keep })
 		l := listenTCP(t)
-		httpFace := authrequest.NewServer(newGate(t, newOracle()), authrequest.Options{Wait: patience, KeepToken: keep})
+		httpFace := authrequest.NewServer(newGate(t, newOracle(), func(o *gate.Options) { o.KeepToken = keep }), authrequest.Options{Wait: patience})
 		served := make(chan error, 1)
 		go func() { served <- httpFace.Serve(l) }()
 		t.Cleanup(func() {

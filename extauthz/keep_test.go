@@ -109,7 +109,9 @@ func TestWhatAnEnvoyThatKeepsAnswersIsTold(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			until := time.Now().Add(test.left)
-			o := gate.Options{Parser: parser, Verifier: always(verifier.Verdict{Valid: true, Source: verifier.FromCache, Until: until}), Realm: "api"}
+			o := gate.Options{Parser: parser, Policy: gate.Policy{
+				Verifier: always(verifier.Verdict{Valid: true, Source: verifier.FromCache, Until: until}), Realm: "api", KeepToken: test.remove == "",
+			}}
 			for _, set := range test.change {
 				set(&o)
 			}
@@ -129,7 +131,7 @@ func TestWhatAnEnvoyThatKeepsAnswersIsTold(t *testing.T) {
 			want := &authv3.CheckResponse{
 				Status: &status.Status{}, HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok}, DynamicMetadata: metadata,
 			}
-			a := &authorization{gate: g, replies: newReplies(g, test.remove)}
+			a := &authorization{gate: g, replies: newReplies(g)}
 			byMessage, byWire := ask(t, a, "Bearer "+token)
 			if diff := cmp.Diff(want, byMessage, protocmp.Transform()); diff != "" {
 				t.Errorf("%s, by the generated types (-want +got):\n%s", test.name, diff)
@@ -164,7 +166,7 @@ func ask(t *testing.T, a *authorization, header string) (byMessage, byWire *auth
 		t.Fatal(err)
 	}
 	byWire = &authv3.CheckResponse{}
-	if err := proto.Unmarshal(onWire(t.Context(), newCodec(), a, mem.BufferSlice{mem.SliceBuffer(wire)}).Materialize(), byWire); err != nil {
+	if err := proto.Unmarshal(onWire(t.Context(), newCodec(gate.Needs{}), a, mem.BufferSlice{mem.SliceBuffer(wire)}).Materialize(), byWire); err != nil {
 		t.Fatal(err)
 	}
 	return byMessage, byWire

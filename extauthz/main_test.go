@@ -88,18 +88,25 @@ func (o *oracle) Verify(ctx context.Context, t bearer.Token) (verifier.Verdict, 
 	}
 }
 
-func newGate(t testing.TB, v verifier.Verifier) *gate.Gate {
+func newGate(t testing.TB, v verifier.Verifier, change ...func(*gate.Options)) *gate.Gate {
 	t.Helper()
 	parser, err := bearer.NewParser(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := gate.New(gate.Options{Listener: "ext_authz", Parser: parser, Verifier: v, Realm: "api"})
+	options := gate.Options{Listener: "ext_authz", Parser: parser, Policy: gate.Policy{Verifier: v, Realm: "api"}}
+	for _, set := range change {
+		set(&options)
+	}
+	g, err := gate.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g
 }
+
+// keepToken leaves the token on requests that are let through.
+func keepToken(o *gate.Options) { o.KeepToken = true }
 
 // face is a server that is answering.
 type face struct {
@@ -130,10 +137,10 @@ func listenUnix(t testing.TB) net.Listener {
 }
 
 // start serves on a listener until the test ends.
-func start(t testing.TB, l net.Listener, o extauthz.Options) *face {
+func start(t testing.TB, l net.Listener, o extauthz.Options, change ...func(*gate.Options)) *face {
 	t.Helper()
 	known := newOracle()
-	f := &face{Server: extauthz.NewServer(newGate(t, known), o), oracle: known, listener: l}
+	f := &face{Server: extauthz.NewServer(newGate(t, known, change...), o), oracle: known, listener: l}
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(l) }()
 	target := l.Addr().String()

@@ -31,8 +31,6 @@ type Options struct {
 	// GeneratedCodec reads and writes checks by the generated types, as all other
 	// services do, and not by the faster codec of this package.
 	GeneratedCodec bool
-	// KeepToken leaves the Authorization header on requests that go on to the API.
-	KeepToken bool
 }
 
 // Limits that no operator has a reason to change.
@@ -71,10 +69,6 @@ func NewServer(g *gate.Gate, o Options) *Server {
 	if o.MaxMessageBytes == 0 {
 		o.MaxMessageBytes = 1 << 20
 	}
-	remove := "authorization"
-	if o.KeepToken {
-		remove = ""
-	}
 	stopping, stop := context.WithCancel(context.Background())
 	service, settings := &authv3.Authorization_ServiceDesc, []grpc.ServerOption{
 		grpc.StreamInterceptor(endWatches(stopping)),
@@ -90,10 +84,10 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 	}
 	if !o.GeneratedCodec {
-		service, settings = serviceDesc(), append(settings, grpc.ForceServerCodecV2(newCodec()))
+		service, settings = serviceDesc(), append(settings, grpc.ForceServerCodecV2(newCodec(g.Needs())))
 	}
 	s := &Server{stopWatches: stop, grpc: grpc.NewServer(settings...), health: health.NewServer()}
-	s.grpc.RegisterService(service, &authorization{gate: g, replies: newReplies(g, remove)})
+	s.grpc.RegisterService(service, &authorization{gate: g, needs: g.Needs(), replies: newReplies(g)})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	return s

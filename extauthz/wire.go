@@ -9,9 +9,13 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/policy"
 )
 
-// Of a CheckRequest the gate needs one header and the path. The generated type
+// Of a CheckRequest the gate needs one header and the path, and what the running
+// configuration chooses policies by. The generated type
 // makes two dozen map entries and strings to tell them; a walk over the wire
 // format finds them in place.
 //
@@ -27,7 +31,11 @@ var errWire = errors.New("the check is no well-formed CheckRequest")
 const maxDepth = protowire.DefaultRecursionLimit
 
 // shape is what the walk knows of a message type: its fields by number.
-type shape struct{ fields []fieldShape }
+type shape struct {
+	fields []fieldShape
+	// Of the root alone: whether policies read the path, and the headers of a preflight.
+	path, preflight bool
+}
 
 // fieldShape says what a field's value must be. The zero value is an unknown
 // field, whose value only has to be well-formed.
@@ -54,18 +62,32 @@ type role uint8
 const (
 	noRole role = iota
 	pathRole
-	headersRole   // an entry of the map headers
-	headerMapRole // an element of header_map.headers
+	methodRole
+	hostRole
+	headersRole    // an entry of the map headers
+	headerMapRole  // an element of header_map.headers
+	extensionsRole // an entry of the map context_extensions
 )
 
-// checkShape is the shape of a CheckRequest.
-func checkShape() *shape {
+// checkShape is the shape of a CheckRequest, with the roles of what is needed of it.
+func checkShape(needs gate.Needs) *shape {
 	made := map[protoreflect.FullName]*shape{}
 	root := shapeOf((&authv3.CheckRequest{}).ProtoReflect().Descriptor(), made)
 	http := made[(&authv3.AttributeContext_HttpRequest{}).ProtoReflect().Descriptor().FullName()]
 	descriptor := (&authv3.AttributeContext_HttpRequest{}).ProtoReflect().Descriptor()
 	http.fields[descriptor.Fields().ByName("path").Number()].role = pathRole
 	http.fields[descriptor.Fields().ByName("headers").Number()].role = headersRole
+	if needs.Method {
+		http.fields[descriptor.Fields().ByName("method").Number()].role = methodRole
+	}
+	if needs.Host {
+		http.fields[descriptor.Fields().ByName("host").Number()].role = hostRole
+	}
+	if needs.Policy {
+		attributes := (&authv3.AttributeContext{}).ProtoReflect().Descriptor()
+		made[attributes.FullName()].fields[attributes.Fields().ByName("context_extensions").Number()].role = extensionsRole
+	}
+	root.preflight, root.path = needs.Preflight, needs.Path
 	headerMap := descriptor.Fields().ByName("header_map")
 	// HeaderMap occurs nowhere else in a CheckRequest.
 	made[headerMap.Message().FullName()].fields[headerMap.Message().Fields().ByName("headers").Number()].role = headerMapRole
@@ -122,6 +144,10 @@ type question struct {
 	values []string
 	room   [2]string
 	path   string
+	// What policies are chosen by, as far as the shape asks for it.
+	facts          policy.Facts
+	origin, wanted bool // the headers of a preflight
+	preflight      bool // whether they are looked for
 	// err says that the bytes were no CheckRequest.
 	err error
 }
@@ -134,10 +160,19 @@ func (q *question) reset() {
 
 // read reads the request that is in buf.
 func (q *question) read(root *shape) {
+	q.preflight = root.preflight
 	q.err = q.walk(root, q.buf, maxDepth)
+	if root.path {
+		q.facts.Path, _, _ = strings.Cut(q.path, "?")
+	}
 	for _, entry := range q.authorization[:q.keys] {
 		q.value(entry.value)
 	}
+}
+
+// request returns what the gate needs to know.
+func (q *question) request() gate.Request {
+	return gate.Request{Facts: q.facts, Preflight: q.origin && q.wanted, Authorization: q.values, Target: q.path}
 }
 
 // value notes a value of the Authorization header. That there is more than one
@@ -200,8 +235,14 @@ func (q *question) field(s *shape, num protowire.Number, typ protowire.Type, val
 		if !utf8.Valid(value) {
 			return errWire
 		}
-		if f.role == pathRole {
+		switch f.role {
+		case pathRole:
 			q.path = text(value)
+		case methodRole:
+			q.facts.Method = text(value)
+		case hostRole:
+			q.facts.Host = text(value)
+		default:
 		}
 	case messageKind:
 		switch f.role {
@@ -209,6 +250,8 @@ func (q *question) field(s *shape, num protowire.Number, typ protowire.Type, val
 			return q.headersEntry(f.message, value, depth)
 		case headerMapRole:
 			return q.headerMapElement(f.message, value, depth)
+		case extensionsRole:
+			return q.extensionsEntry(f.message, value, depth)
 		default:
 			return q.walk(f.message, value, depth)
 		}
@@ -219,21 +262,20 @@ func (q *question) field(s *shape, num protowire.Number, typ protowire.Type, val
 	return nil
 }
 
-// headersEntry reads an entry of the map headers: key = 1, value = 2, each the
-// last of its kind, or empty.
-func (q *question) headersEntry(s *shape, b []byte, depth int) error {
+// mapEntry reads an entry of a map of texts: key = 1, value = 2, each the last of
+// its kind, or empty.
+func (q *question) mapEntry(s *shape, b []byte, depth int) (key, value []byte, err error) {
 	if depth < 1 {
-		return errWire
+		return nil, nil, errWire
 	}
-	var key, value []byte
 	for len(b) > 0 {
 		num, typ, v, rest, err := nextField(b)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		b = rest
 		if err := q.field(s, num, typ, v, depth-1); err != nil {
-			return err
+			return nil, nil, err
 		}
 		if typ == protowire.BytesType {
 			switch int(num) {
@@ -244,6 +286,34 @@ func (q *question) headersEntry(s *shape, b []byte, depth int) error {
 			}
 		}
 	}
+	return key, value, nil
+}
+
+// extensionsEntry reads an entry of the map context_extensions. Of two with one key
+// the last counts.
+func (q *question) extensionsEntry(s *shape, b []byte, depth int) error {
+	key, value, err := q.mapEntry(s, b, depth)
+	if err == nil && text(key) == policyKey {
+		q.facts.Policy, q.facts.Named = text(value), true
+	}
+	return err
+}
+
+// preflightHeader notes a header of a preflight.
+func (q *question) preflightHeader(key string) {
+	if q.preflight {
+		q.origin = q.origin || key == originHeader
+		q.wanted = q.wanted || key == wantedMethodHeader
+	}
+}
+
+// headersEntry reads an entry of the map headers.
+func (q *question) headersEntry(s *shape, b []byte, depth int) error {
+	key, value, err := q.mapEntry(s, b, depth)
+	if err != nil {
+		return err
+	}
+	q.preflightHeader(text(key))
 	if !isAuthorization(text(key)) {
 		return nil
 	}
@@ -287,6 +357,7 @@ func (q *question) headerMapElement(s *shape, b []byte, depth int) error {
 			}
 		}
 	}
+	q.preflightHeader(text(key))
 	if isAuthorization(text(key)) {
 		eachValue(text(value), text(raw), q.value)
 	}

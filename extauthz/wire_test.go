@@ -18,14 +18,49 @@ import (
 
 	"github.com/bearergate/bearergate/bearer"
 	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/policy"
 	"github.com/bearergate/bearergate/verifier"
 )
 
+// everything is what the most demanding configuration needs.
+var everything = gate.Needs{Needs: policy.Needs{Method: true, Host: true, Path: true, Policy: true}, Preflight: true}
+
+// walks are the walks for configurations with different needs.
+type walks map[gate.Needs]*shape
+
+func allWalks() walks {
+	made := leastAndMost()
+	for _, needs := range []gate.Needs{
+		{Needs: policy.Needs{Method: true}},
+		{Needs: policy.Needs{Host: true}},
+		{Needs: policy.Needs{Path: true}},
+		{Needs: policy.Needs{Policy: true}},
+		{Preflight: true},
+	} {
+		made[needs] = checkShape(needs)
+	}
+	return made
+}
+
+// leastAndMost are those of which one needs nothing and the other everything.
+func leastAndMost() walks {
+	return walks{{}: checkShape(gate.Needs{}), everything: checkShape(everything)}
+}
+
 // disagree compares both readings of the same bytes: by the generated types, and by
 // the walk over the wire. "" means that they agree.
-func disagree(root *shape, data []byte) string {
+func disagree(ws walks, data []byte) string {
 	var check authv3.CheckRequest
 	err := proto.Unmarshal(data, &check)
+	for needs, root := range ws {
+		if problem := disagreeOn(root, needs, data, &check, err); problem != "" {
+			return fmt.Sprintf("%+v: %s", needs, problem)
+		}
+	}
+	return ""
+}
+
+func disagreeOn(root *shape, needs gate.Needs, data []byte, check *authv3.CheckRequest, err error) string {
 	q := &question{}
 	q.reset()
 	q.buf = append(q.buf, data...)
@@ -36,11 +71,11 @@ func disagree(root *shape, data []byte) string {
 	if err != nil {
 		return ""
 	}
-	http := check.GetAttributes().GetRequest().GetHttp()
-	if q.path != http.GetPath() {
-		return fmt.Sprintf("the path is %q, the walk says %q", http.GetPath(), q.path)
+	wanted, got := request(check, needs), q.request()
+	if got.Facts != wanted.Facts || got.Preflight != wanted.Preflight || got.Target != wanted.Target {
+		return fmt.Sprintf("the request is %+v, the walk says %+v", wanted, got)
 	}
-	want := credentials(http)
+	want := wanted.Authorization
 	// That there are several is all that is told of several.
 	if min(len(want), 2) != len(q.values) || len(want) == 1 && want[0] != q.values[0] {
 		return fmt.Sprintf("the values are %q, the walk says %q", want, q.values)
@@ -64,6 +99,9 @@ func http(fields ...[]byte) []byte { return field(1, field(4, field(2, fields...
 
 // entry encodes an entry of the map headers.
 func entry(key, value string) []byte { return field(3, texts(1, key), texts(2, value)) }
+
+// extension encodes an entry of the map context_extensions.
+func extension(fields ...[]byte) []byte { return field(1, field(10, fields...)) }
 
 // element encodes a HeaderValue of header_map.
 func element(fields ...[]byte) []byte { return field(13, field(1, fields...)) }
@@ -118,6 +156,26 @@ func nasties() map[string][]byte {
 		"merged requests, one key":           join(http(entry("authorization", good)), http(entry("authorization", "Bearer two"))),
 		"the path twice":                     http(texts(4, "/a"), texts(4, "/b")),
 		"the path, then empty":               http(texts(4, "/a"), texts(4, "")),
+		"the path with a query":              http(texts(4, "/a?b?c")),
+		"a query alone":                      http(texts(4, "?a")),
+		"method and host":                    http(texts(2, "GET"), texts(5, "a.b:80")),
+		"method and host twice":              http(texts(2, "GET"), texts(5, "a"), texts(5, ""), texts(2, "PUT")),
+		"a method that is not UTF-8":         http(texts(2, "GET\xff")),
+		"a number for a method":              http(varint(2, 1), texts(5, "a")),
+		"a policy":                           extension(texts(1, "bearergate_policy"), texts(2, "one")),
+		"a policy and others":                join(extension(texts(1, "x"), texts(2, "y")), extension(texts(1, "bearergate_policy"), texts(2, "one")), extension(texts(1, "Bearergate_policy"), texts(2, "z"))),
+		"two policies":                       join(extension(texts(1, "bearergate_policy"), texts(2, "one")), extension(texts(1, "bearergate_policy"), texts(2, "two"))),
+		"a policy, then an empty one":        join(extension(texts(1, "bearergate_policy"), texts(2, "one")), extension(texts(1, "bearergate_policy"))),
+		"a policy without a key":             extension(texts(2, "one")),
+		"a policy whose last key is another": extension(texts(1, "bearergate_policy"), texts(2, "one"), texts(1, "x")),
+		"a policy with two values":           extension(texts(2, "one"), texts(1, "bearergate_policy"), texts(2, "two")),
+		"a policy with an unknown field":     extension(texts(1, "bearergate_policy"), group(9), texts(2, "one")),
+		"a policy that is not UTF-8":         extension(texts(1, "bearergate_policy"), texts(2, "\xff")),
+		"a policy in another place":          field(1, field(4, field(10, texts(1, "bearergate_policy"), texts(2, "one")))),
+		"a preflight":                        http(texts(2, "OPTIONS"), entry("origin", "x"), entry("access-control-request-method", "PUT")),
+		"a preflight in header_map":          http(texts(2, "OPTIONS"), element(texts(1, "origin")), element(texts(1, "access-control-request-method"), texts(2, "PUT"))),
+		"half of a preflight":                http(texts(2, "OPTIONS"), entry("origin", "x"), entry("Access-Control-Request-Method", "PUT")),
+		"a preflight in both places":         http(entry("origin", ""), element(texts(1, "access-control-request-method"))),
 		"a path that is not UTF-8":           http(texts(4, "/\xff")),
 		"a host that is not UTF-8":           http(texts(5, "\xc3\x28")),
 		"a scheme that is a surrogate":       http(texts(6, "\xed\xa0\x80")),
@@ -234,7 +292,7 @@ func seeds(t testing.TB) map[string][]byte {
 }
 
 func TestTheWalkReadsWhatTheGeneratedTypesRead(t *testing.T) {
-	root := checkShape()
+	root := allWalks()
 	for name, data := range seeds(t) {
 		t.Run(name, func(t *testing.T) {
 			if problem := disagree(root, data); problem != "" {
@@ -252,7 +310,7 @@ func TestTheWalkReadsWhatTheGeneratedTypesRead(t *testing.T) {
 // TestTheWalkAgreesAfterAnyChange changes single bytes of good checks in many ways;
 // fuzzing goes further.
 func TestTheWalkAgreesAfterAnyChange(t *testing.T) {
-	root := checkShape()
+	root := leastAndMost()
 	for name, data := range seeds(t) {
 		changed := make([]byte, len(data))
 		for i := range data {
@@ -276,7 +334,7 @@ func FuzzWireAgreesWithGenerated(f *testing.F) {
 	for i := range 50 {
 		f.Add(chances(uint64(i)))
 	}
-	root, envoys := checkShape(), capturedChecks(f)
+	root, envoys := leastAndMost(), capturedChecks(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if problem := disagree(root, data); problem != "" {
 			t.Error(problem)
@@ -308,7 +366,7 @@ func newAuthorization(t testing.TB, change ...func(*gate.Options)) *authorizatio
 		t.Fatal(err)
 	}
 	t.Cleanup(cache.Close)
-	o := gate.Options{Parser: parser, Verifier: cache, Realm: "api"}
+	o := gate.Options{Parser: parser, Policy: gate.Policy{Verifier: cache, Realm: "api"}}
 	for _, set := range change {
 		set(&o)
 	}
@@ -316,7 +374,7 @@ func newAuthorization(t testing.TB, change ...func(*gate.Options)) *authorizatio
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authorization{gate: g, replies: newReplies(g, "authorization")}
+	return &authorization{gate: g, needs: g.Needs(), replies: newReplies(g)}
 }
 
 // onWire is what happens to a check between the bytes that came and those that go.
@@ -357,7 +415,8 @@ func testCachedCheck(t *testing.T, allowed float64, change ...func(*gate.Options
 	if raceDetector {
 		t.Skip("the race detector makes sync.Pool forget")
 	}
-	a, c := newAuthorization(t, change...), newCodec()
+	a := newAuthorization(t, change...)
+	c := newCodec(a.needs)
 	for name, check := range map[string]func(*authv3.CheckRequest){
 		"headers": func(*authv3.CheckRequest) {},
 		"header_map": func(r *authv3.CheckRequest) {
@@ -388,7 +447,8 @@ func testCachedCheck(t *testing.T, allowed float64, change ...func(*gate.Options
 // TestABufferIsUsedAgainWithoutHarm has many checks with different tokens share
 // buffers. A token that were kept without a memory of its own would become another.
 func TestABufferIsUsedAgainWithoutHarm(t *testing.T) {
-	a, c := newAuthorization(t), newCodec()
+	a := newAuthorization(t)
+	c := newCodec(a.needs)
 	q := &question{}
 	for i := range 200 {
 		token := fmt.Sprintf("token-%03d-%s", i, strings.Repeat("x", i))
@@ -404,10 +464,10 @@ func TestABufferIsUsedAgainWithoutHarm(t *testing.T) {
 		if len(q.values) != 1 || q.values[0] != "Bearer "+token {
 			t.Fatalf("got %q, want %q", q.values, token)
 		}
-		if got := a.answer(t.Context(), q); got != a.replies.allowed[verifier.FromEndpoint][0] {
+		if got := a.answer(t.Context(), q); got != a.replies.allowed[0].valid[verifier.FromEndpoint][0] {
 			t.Fatalf("token %d is not allowed by a call of its own", i)
 		}
-		if got := a.answer(t.Context(), q); got != a.replies.allowed[verifier.FromCache][0] {
+		if got := a.answer(t.Context(), q); got != a.replies.allowed[0].valid[verifier.FromCache][0] {
 			t.Fatalf("token %d is not remembered", i)
 		}
 		clear(q.buf[:cap(q.buf)])
@@ -415,7 +475,8 @@ func TestABufferIsUsedAgainWithoutHarm(t *testing.T) {
 }
 
 func BenchmarkCheckOnTheWire(b *testing.B) {
-	a, c := newAuthorization(b), newCodec()
+	a := newAuthorization(b)
+	c := newCodec(a.needs)
 	wire, err := proto.Marshal(typical())
 	if err != nil {
 		b.Fatal(err)

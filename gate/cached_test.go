@@ -33,8 +33,8 @@ func newCached(t testing.TB, change ...func(*gate.Options)) (g *gate.Gate, calls
 	}
 	var counted [gate.Reasons]atomic.Int64
 	o := gate.Options{
-		Listener: "test", Parser: parser, Verifier: cache, Realm: "api",
-		Decided: func(r gate.Reason, _ verifier.Source) { counted[r].Add(1) },
+		Listener: "test", Parser: parser, Policy: gate.Policy{Verifier: cache, Realm: "api"},
+		Decided: func(c gate.Tally) { counted[c.Reason].Add(1) },
 	}
 	for _, set := range change {
 		set(&o)

@@ -2,7 +2,7 @@
 // that follows from it.
 //
 // It promises that a request is allowed only with a good verdict in force on
-// the one credential that it carries, that 401 is said only of a credential
+// the one credential that it carries, unless its policy asks for none, that 401 is said only of a credential
 // known to be missing, malformed or not good, and 503 whenever nobody could
 // tell, a panic included. It knows nothing of the edge that asks.
 package gate
@@ -10,77 +10,76 @@ package gate
 import (
 	"context"
 	"errors"
-	"iter"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/policy"
 	"github.com/bearergate/bearergate/verifier"
 )
 
-// Options are what a [Gate] is made of. Parser, Verifier and Realm are required.
+// Options are what a [Gate] is made of. Parser and the default policy are required.
 type Options struct {
+	// Policy is the default policy: that of requests which the router sends to no
+	// other.
+	Policy
+
+	// Policies are the others, in the order of the router's names.
+	Policies []Policy
+	// Router chooses between them; nil if there is only the default policy.
+	Router *policy.Router
 	// Listener is the name of the listener whose requests are decided, for logs.
 	Listener string
 	// Parser reads the credentials.
 	Parser *bearer.Parser
-	// Verifier says whether a token is good.
-	Verifier verifier.Verifier
-	// Realm stands in the challenge: 1 to 128 printable ASCII characters without
-	// quotes and backslashes.
-	Realm string
-	// EdgeCache is how long an edge that keeps answers may use an allow: 0 for not at
-	// all, or 1s to verifier.MaxLife.
-	EdgeCache time.Duration
-	// Identity are the headers that tell the API who is calling, at most MaxIdentity.
-	Identity []IdentityHeader
 	// Decided, if set, is told of each decision. It is called concurrently, on the
 	// way of each request, and must be quick.
-	Decided func(Reason, verifier.Source)
+	Decided func(Tally)
 	// Panicked, if set, is told of each panic that was turned into a 503.
 	Panicked func(*verifier.Panic)
 	// Logger gets lines about refused requests; nil means none.
 	Logger *slog.Logger
 }
 
+// Tally is what is counted of a decision.
+type Tally struct {
+	// Policy is the index of the policy; the default one's is 0.
+	Policy int
+	Reason Reason
+	Source verifier.Source
+	// Shadow says that the request was let through all the same.
+	Shadow bool
+}
+
 // Gate decides about the requests of one listener. It may be used concurrently.
 type Gate struct {
 	parser   *bearer.Parser
-	verifier verifier.Verifier
-	decided  func(Reason, verifier.Source)
+	router   *policy.Router
+	policies []*ruling
+	decided  func(Tally)
 	panicked func(*verifier.Panic)
-	replies  *replies
-	keeping  keeping
 	log      *refusalLog
 }
 
 // New returns a Gate.
 func New(o Options) (*Gate, error) {
-	if o.Parser == nil || o.Verifier == nil {
-		return nil, errors.New("gate: a parser and a verifier are needed")
-	}
-	id, err := newIdentity(o.Identity)
-	if err != nil {
-		return nil, err
-	}
-	rs, err := newReplies(o.Realm, id)
-	if err != nil {
-		return nil, err
-	}
-	k, err := newKeeping(o.EdgeCache)
-	if err != nil {
-		return nil, err
+	if o.Parser == nil {
+		return nil, errors.New("gate: a parser is needed")
 	}
 	g := &Gate{
-		parser: o.Parser, verifier: o.Verifier, replies: rs, keeping: k,
+		parser: o.Parser, router: o.Router,
 		decided: o.Decided, panicked: o.Panicked,
 		log: newRefusalLog(o.Logger, o.Listener),
 	}
+	if err := g.makePolicies(append([]Policy{o.Policy}, o.Policies...)); err != nil {
+		return nil, err
+	}
 	if g.decided == nil {
-		g.decided = func(Reason, verifier.Source) {}
+		g.decided = func(Tally) {}
 	}
 	if g.panicked == nil {
 		g.panicked = func(*verifier.Panic) {}
@@ -89,8 +88,15 @@ func New(o Options) (*Gate, error) {
 }
 
 // Request is what an edge says of a request. Its strings need to last until the
-// decision and no longer.
+// decision and no longer. What [Gate.Needs] does not name may be left out.
 type Request struct {
+	// Facts are what policies are chosen by. They must come from the edge, not from
+	// the client.
+	policy.Facts
+
+	// Preflight says that the request has the headers by which browsers ask whether
+	// they may send another one: Origin and Access-Control-Request-Method.
+	Preflight bool
 	// Authorization holds all values of the request's Authorization header.
 	Authorization []string
 	// Target is the request's target, path and query, as the edge reports it; ""
@@ -103,6 +109,11 @@ type Request struct {
 type Decision struct {
 	// Reason says what was decided and why.
 	Reason Reason
+	// Policy is the index of the policy that decided.
+	Policy int
+	// Shadow says that the request is let through whatever the reason, because the
+	// policy is not enforced yet.
+	Shadow bool
 	// Source says where the verdict comes from, if Reason follows from one.
 	Source verifier.Source
 	// Until is when the verdict ends, if Reason follows from one.
@@ -121,7 +132,12 @@ type Decision struct {
 }
 
 // Outcome returns what becomes of the request.
-func (d *Decision) Outcome() Outcome { return d.Reason.Outcome() }
+func (d *Decision) Outcome() Outcome {
+	if d.Shadow {
+		return Allow
+	}
+	return d.Reason.Outcome()
+}
 
 // Decide decides about a request. It waits for the verifier until ctx ends at
 // the longest. It does not panic, and allocates nothing if the verdict is
@@ -133,37 +149,88 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 		}
 	}()
 	d = g.decide(ctx, &r)
-	g.decided(d.Reason, d.Source)
+	g.decided(Tally{d.Policy, d.Reason, d.Source, d.Shadow})
 	return d
 }
 
 func (g *Gate) decide(ctx context.Context, r *Request) Decision {
+	index := policy.Default
+	if g.router != nil {
+		var err error
+		if index, err = g.router.Choose(&r.Facts); err != nil {
+			return g.unclear(err)
+		}
+	}
+	p := g.policies[index]
+	d := g.judge(ctx, p, r)
+	d.Policy = index
+	if !p.Shadow.IsZero() && d.Reason.Outcome() != Allow {
+		d.Shadow = time.Now().Before(p.Shadow)
+	}
+	return d
+}
+
+// judge decides about a request by a policy.
+func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
+	switch {
+	case p.Public:
+		return Decision{Reason: PublicRoute}
+	case p.Preflight && r.Preflight && r.Method == http.MethodOptions:
+		return Decision{Reason: Preflight}
+	}
 	t, err := g.parser.Parse(r.Authorization)
 	if err != nil {
-		return g.unread(err, r.Target)
+		return g.unread(p, err, r.Target)
 	}
-	v, err := g.verifier.Verify(ctx, t)
+	v, err := p.Verifier.Verify(ctx, t)
 	switch {
 	case err != nil:
-		return g.unanswered(t, err)
+		return g.unanswered(p, t, err)
 	case !v.Valid:
-		g.log.refused(InvalidToken, t, nil)
+		g.log.refused(InvalidToken, p.shown, t, nil)
 		return Decision{Reason: InvalidToken, Source: v.Source, Until: v.Until}
 	}
-	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: g.keeping.of(&v)}
-	if g.replies.identity.personal {
+	keep := p.keeping.of(&v)
+	if p.Requirement != nil {
+		now := time.Now()
+		if err := p.Requirement.Judge(&r.Facts, v.Claims, now); err != nil {
+			g.log.refused(InsufficientScope, p.shown, t, err)
+			return Decision{Reason: InsufficientScope, Source: v.Source, Until: v.Until}
+		}
+		if keep > 0 {
+			keep = min(keep, p.Requirement.Lasts(v.Claims, now).Truncate(time.Second))
+		}
+	}
+	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep}
+	if p.replies.identity.personal {
 		t.AppendFingerprint(d.fingerprint[:0])
 	}
 	return d
 }
 
+// unclear decides about a request that falls under no policy: it is refused as the
+// default policy words it.
+func (g *Gate) unclear(err error) Decision {
+	d := Decision{Reason: UnknownPolicy}
+	switch {
+	case errors.Is(err, policy.ErrPath):
+		d.Reason = BadPath
+	case errors.Is(err, policy.ErrHost):
+		d.Reason = BadHost
+	case errors.Is(err, policy.ErrMethod):
+		d.Reason = BadMethod
+	}
+	g.log.refused(d.Reason, "", bearer.Token{}, err)
+	return d
+}
+
 // unread decides about a request whose credential could not be read.
-func (g *Gate) unread(err error, target string) Decision {
+func (g *Gate) unread(p *ruling, err error, target string) Decision {
 	d := Decision{Reason: reasonOf(err), fault: err}
 	if d.Reason == MissingToken && hasAccessToken(target) {
 		d = Decision{Reason: TokenInURL}
 	}
-	g.log.refused(d.Reason, bearer.Token{}, err)
+	g.log.refused(d.Reason, p.shown, bearer.Token{}, err)
 	return d
 }
 
@@ -180,7 +247,7 @@ func reasonOf(fault error) Reason {
 }
 
 // unanswered decides about a request whose token nobody could judge.
-func (g *Gate) unanswered(t bearer.Token, err error) Decision {
+func (g *Gate) unanswered(p *ruling, t bearer.Token, err error) Decision {
 	d := Decision{Reason: VerifierUnavailable}
 	var none *verifier.NoAnswer
 	var panicked *verifier.Panic
@@ -193,7 +260,7 @@ func (g *Gate) unanswered(t bearer.Token, err error) Decision {
 	case errors.As(err, &panicked):
 		d.Reason = InternalError
 	}
-	g.log.refused(d.Reason, t, err)
+	g.log.refused(d.Reason, p.shown, t, err)
 	return d
 }
 
@@ -207,27 +274,28 @@ func (g *Gate) Recovered(value any) (d Decision) {
 	p := verifier.Recovered(value, debug.Stack())
 	g.panicked(p)
 	d = Decision{Reason: InternalError}
-	g.decided(d.Reason, d.Source)
-	g.log.refused(d.Reason, bearer.Token{}, p)
+	g.decided(Tally{Reason: d.Reason})
+	g.log.refused(d.Reason, "", bearer.Token{}, p)
 	return d
 }
 
 // Unreadable decides about a request that its face could not read: it is
 // unavailable, because nobody knows what it asked for.
-func (g *Gate) Unreadable(err error) Decision {
-	d := Decision{Reason: InternalError}
-	g.decided(d.Reason, d.Source)
-	g.log.refused(d.Reason, bearer.Token{}, err)
-	return d
+func (g *Gate) Unreadable(err error) Decision { return g.refuse(InternalError, err) }
+
+// Unbelieved decides about a request of somebody who does not prove to be the edge
+// that the listener is for.
+func (g *Gate) Unbelieved(err error) Decision { return g.refuse(UntrustedEdge, err) }
+
+// Unsaid decides about a request of which the edge does not say, or does not say
+// once, what policies are chosen by.
+func (g *Gate) Unsaid(err error) Decision { return g.refuse(UnclearEdge, err) }
+
+func (g *Gate) refuse(reason Reason, err error) Decision {
+	g.decided(Tally{Reason: reason})
+	g.log.refused(reason, "", bearer.Token{}, err)
+	return Decision{Reason: reason}
 }
-
-// Reply returns the reply that follows from a decision of this gate.
-func (g *Gate) Reply(d *Decision) *Reply { return g.replies.of(d) }
-
-// Replies yields each reply that is made ahead, with its reason, so that a face
-// can put them into its own form once. Only two are made when they are needed: a
-// 503 that names a time of its own, and an allow that tells of the token.
-func (g *Gate) Replies() iter.Seq2[Reason, *Reply] { return g.replies.all() }
 
 // hasAccessToken reports whether the query of a target has the parameter
 // access_token (RFC 6750 §2.3), by which no token is accepted. The target is

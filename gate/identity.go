@@ -123,11 +123,11 @@ type personalReply struct {
 }
 
 // allow returns the reply to an allowed request.
-func (id *identity) allow(d *Decision) *Reply {
+func (id *identity) allow(d *Decision, policy string) *Reply {
 	if len(id.headers) == 0 {
-		return &Reply{Status: http.StatusOK}
+		return &Reply{Status: http.StatusOK, Policy: policy}
 	}
-	r := &personalReply{Reply: Reply{Status: http.StatusOK}, fingerprint: d.fingerprint}
+	r := &personalReply{Reply: Reply{Status: http.StatusOK, Policy: policy}, fingerprint: d.fingerprint}
 	for i, h := range id.headers {
 		value := h.Constant
 		if h.Fingerprint {

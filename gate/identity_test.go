@@ -141,7 +141,7 @@ func TestIdentityMustBeFitForAHeader(t *testing.T) {
 		{"nothing", holds(""), false},
 		{"two sources", []gate.IdentityHeader{{Name: "X-Partner", Constant: "x", Fingerprint: true}}, false},
 	} {
-		_, err := gate.New(gate.Options{Parser: parser, Verifier: good, Realm: "api", Identity: test.headers})
+		_, err := gate.New(gate.Options{Parser: parser, Policy: gate.Policy{Verifier: good, Realm: "api", Identity: test.headers}})
 		if (err == nil) != test.fine {
 			t.Errorf("%s: %v", test.name, err)
 		}

@@ -16,7 +16,13 @@ type keeping struct {
 // Facts of a request on which a decision may depend, by the names that edges are
 // told. An edge that keeps an answer may give it only to requests that are alike
 // in all that the gate names.
-const factAuthorization = "authorization"
+const (
+	factAuthorization = "authorization"
+	factMethod        = "method"
+	factHost          = "host"
+	factPath          = "path"
+	factPolicy        = "policy"
+)
 
 func newKeeping(most time.Duration) (keeping, error) {
 	if most < 0 || most > 0 && most < time.Second || most > verifier.MaxLife {
@@ -34,11 +40,3 @@ func (k keeping) of(v *verifier.Verdict) time.Duration {
 	}
 	return max(0, min(k.most, time.Until(v.Until))).Truncate(time.Second)
 }
-
-// EdgeCache returns the most that Keep can be in a decision of this gate, in
-// whole seconds; 0 means that it always is 0.
-func (g *Gate) EdgeCache() time.Duration { return g.keeping.most.Truncate(time.Second) }
-
-// DependsOn returns the facts of a request on which a decision of this gate
-// depends, by name.
-func (g *Gate) DependsOn() []string { return []string{factAuthorization} }

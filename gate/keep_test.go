@@ -66,7 +66,7 @@ func TestEdgeCacheMustMakeSense(t *testing.T) {
 	for edgeCache, fine := range map[time.Duration]bool{
 		-1: false, 0: true, 1: false, time.Second - 1: false, time.Second: true, verifier.MaxLife: true, verifier.MaxLife + 1: false,
 	} {
-		_, err := gate.New(gate.Options{Parser: parser, Verifier: good, Realm: "api", EdgeCache: edgeCache})
+		_, err := gate.New(gate.Options{Parser: parser, Policy: gate.Policy{Verifier: good, Realm: "api", EdgeCache: edgeCache}})
 		if (err == nil) != fine {
 			t.Errorf("%v: %v", edgeCache, err)
 		}

@@ -46,6 +46,8 @@ var (
 type decided struct {
 	reason gate.Reason
 	source verifier.Source
+	policy int
+	shadow bool
 }
 
 // bench is a gate with all that it tells.
@@ -67,11 +69,11 @@ func newGate(t testing.TB, v verifier.Verifier, change ...func(*gate.Options)) *
 		t.Fatal(err)
 	}
 	o := gate.Options{
-		Listener: "test", Parser: parser, Verifier: v, Realm: "api",
-		Decided: func(r gate.Reason, s verifier.Source) {
+		Listener: "test", Parser: parser, Policy: gate.Policy{Verifier: v, Realm: "api"},
+		Decided: func(c gate.Tally) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			b.decided = append(b.decided, decided{r, s})
+			b.decided = append(b.decided, decided{c.Reason, c.Source, c.Policy, c.Shadow})
 		},
 		Panicked: func(p *verifier.Panic) {
 			b.mu.Lock()

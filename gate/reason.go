@@ -11,6 +11,10 @@ const (
 	Unavailable Outcome = iota
 	// Unauthorized means: the credential is missing, malformed or not good; 401.
 	Unauthorized
+	// Forbidden means: the token is good, and may not do this; 403.
+	Forbidden
+	// Refused means: the request itself is not acceptable, whoever sends it; 400.
+	Refused
 	// Allow means: the request may go on.
 	Allow
 )
@@ -22,6 +26,10 @@ func (o Outcome) String() string {
 		return "unavailable"
 	case Unauthorized:
 		return "unauthorized"
+	case Forbidden:
+		return "forbidden"
+	case Refused:
+		return "refused"
 	case Allow:
 		return "allow"
 	default:
@@ -52,6 +60,28 @@ const (
 	VerifierUnavailable
 	// Overloaded means: the verifier was not asked, because too many questions wait.
 	Overloaded
+	// InsufficientScope means: the token is good, and does not meet what the policy
+	// requires.
+	InsufficientScope
+	// PublicRoute means: the policy asks for no token.
+	PublicRoute
+	// Preflight means: a browser asks whether it may send a request (CORS), and the
+	// policy lets it ask.
+	Preflight
+	// BadPath means: policies are chosen by path, and programs may read this one in
+	// different ways.
+	BadPath
+	// BadHost means: policies are chosen by host, and this is none.
+	BadHost
+	// BadMethod means: policies are chosen by method, and this is not in capitals.
+	BadMethod
+	// UnknownPolicy means: the edge names a policy that is not configured.
+	UnknownPolicy
+	// UnclearEdge means: the edge does not say what policies are chosen by, or says
+	// it twice.
+	UnclearEdge
+	// UntrustedEdge means: whoever asks does not prove to be the edge.
+	UntrustedEdge
 
 	// Reasons is the number of reasons.
 	Reasons = iota
@@ -74,6 +104,15 @@ var facts = [Reasons]struct {
 	InvalidToken:        {word: "invalid_token", outcome: Unauthorized, describe: "the token is not good or has ended; fetch a new one"},
 	VerifierUnavailable: {word: "verifier_unavailable", outcome: Unavailable},
 	Overloaded:          {word: "overloaded", outcome: Unavailable},
+	InsufficientScope:   {word: "insufficient_scope", outcome: Forbidden, describe: "the token is good, but not for this"},
+	PublicRoute:         {word: "public_route", outcome: Allow},
+	Preflight:           {word: "preflight", outcome: Allow},
+	BadPath:             {word: "bad_path", outcome: Refused},
+	BadHost:             {word: "bad_host", outcome: Refused},
+	BadMethod:           {word: "bad_method", outcome: Refused},
+	UnknownPolicy:       {word: "unknown_policy", outcome: Unavailable},
+	UnclearEdge:         {word: "unclear_edge", outcome: Unavailable},
+	UntrustedEdge:       {word: "untrusted_edge", outcome: Unavailable},
 }
 
 // String returns the reason's word.
@@ -83,6 +122,9 @@ func (r Reason) String() string {
 	}
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }
+
+// HasVerdict reports whether the reason follows from a verdict, which has a source.
+func (r Reason) HasVerdict() bool { return r == Valid || r == InvalidToken || r == InsufficientScope }
 
 // Outcome returns what follows from the reason.
 func (r Reason) Outcome() Outcome {

@@ -23,7 +23,7 @@ func TestReasonsAreThoseOfTheDocs(t *testing.T) {
 	if !ok {
 		t.Fatal("docs/operations.md has no table of the reasons")
 	}
-	outcomes := map[string]gate.Outcome{"401": gate.Unauthorized, "503": gate.Unavailable, "the API's reply": gate.Allow}
+	outcomes := map[string]gate.Outcome{"401": gate.Unauthorized, "503": gate.Unavailable, "403": gate.Forbidden, "400": gate.Refused, "the API's reply": gate.Allow}
 	listed := map[string]gate.Outcome{}
 	row := regexp.MustCompile("^\\| `([a-z_]+)` \\| ([^|]+) \\|")
 	for line := range strings.Lines(table) {
@@ -57,7 +57,8 @@ func TestReasonsAreThoseOfTheDocs(t *testing.T) {
 
 func TestEveryOutcomeHasItsWord(t *testing.T) {
 	for outcome, want := range map[gate.Outcome]string{
-		gate.Unavailable: "unavailable", gate.Unauthorized: "unauthorized", gate.Allow: "allow", 9: "outcome(9)",
+		gate.Unavailable: "unavailable", gate.Unauthorized: "unauthorized", gate.Allow: "allow",
+		gate.Forbidden: "forbidden", gate.Refused: "refused", 9: "outcome(9)",
 	} {
 		if got := outcome.String(); got != want {
 			t.Errorf("outcome %d is %q, want %q", uint8(outcome), got, want)
@@ -65,10 +66,11 @@ func TestEveryOutcomeHasItsWord(t *testing.T) {
 	}
 }
 
-// TestOnlyAGoodVerdictAllows: one reason allows, and no other ever should.
+// TestOnlyAGoodVerdictAllows: one reason allows, but for the two of policies that ask
+// for no token, and no other ever should.
 func TestOnlyAGoodVerdictAllows(t *testing.T) {
 	for reason := range gate.Reason(gate.Reasons) {
-		if allowed := reason.Outcome() == gate.Allow; allowed != (reason == gate.Valid) {
+		if allowed := reason.Outcome() == gate.Allow; allowed != (reason == gate.Valid || reason == gate.PublicRoute || reason == gate.Preflight) {
 			t.Errorf("%v: allowed is %t", reason, allowed)
 		}
 	}

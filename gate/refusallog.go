@@ -38,9 +38,10 @@ func newRefusalLog(logger *slog.Logger, listener string) *refusalLog {
 	return &refusalLog{logger: logger.With(slog.String("listener", listener)), epoch: time.Now()}
 }
 
-// refused writes a line, if there is room for one. A 401 is the caller's affair
+// refused writes a line, if there is room for one. It names the policy if there are
+// several. A 401 is the caller's affair
 // and worth information; a 503 is the operator's, and a warning.
-func (l *refusalLog) refused(reason Reason, t bearer.Token, err error) {
+func (l *refusalLog) refused(reason Reason, policy string, t bearer.Token, err error) {
 	level := slog.LevelInfo
 	switch {
 	case reason == InternalError:
@@ -56,8 +57,11 @@ func (l *refusalLog) refused(reason Reason, t bearer.Token, err error) {
 	if !ok {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 4)
+	attrs := make([]slog.Attr, 0, 5)
 	attrs = append(attrs, slog.String("reason", reason.String()), slog.String("token", t.Fingerprint()))
+	if policy != "" {
+		attrs = append(attrs, slog.String("policy", policy))
+	}
 	if err != nil {
 		attrs = append(attrs, slog.String("detail", err.Error()))
 	}

@@ -152,9 +152,9 @@ func TestRefusalsBelowTheLevelAreNotCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	g, err := gate.New(gate.Options{
-		Parser: parser, Realm: "api",
-		Verifier: says(verifier.Verdict{}, io.EOF),
-		Logger:   slog.New(slog.NewJSONHandler(&logs, &slog.HandlerOptions{Level: &level})),
+		Parser: parser,
+		Policy: gate.Policy{Realm: "api", Verifier: says(verifier.Verdict{}, io.EOF)},
+		Logger: slog.New(slog.NewJSONHandler(&logs, &slog.HandlerOptions{Level: &level})),
 	})
 	if err != nil {
 		t.Fatal(err)

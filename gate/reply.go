@@ -16,8 +16,10 @@ import (
 // face. It is shared by all requests with the same fate: read it, never change
 // it.
 type Reply struct {
-	// Status is an HTTP status: 200, 401 or 503.
+	// Status is an HTTP status: 200, 400, 401, 403 or 503.
 	Status int
+	// Policy is the name of the policy whose reply it is; "" if there is only one.
+	Policy string
 	// Header lines, in order, with the names in the usual letter case. An allowed
 	// request has none.
 	Header []Header
@@ -42,6 +44,8 @@ const (
 	// What callers of crm-now's APIs are told, word for word.
 	unauthorizedBody = `{"error":"missing or invalid auth token"}`
 	unavailableBody  = `{"error":"the token could not be checked, try again later"}`
+	forbiddenBody    = `{"error":"the token does not allow this"}`
+	refusedBody      = `{"error":"the request is not acceptable: its path, host or method is unclear"}`
 )
 
 // The bounds of Retry-After in seconds. The lower one is also what is said when
@@ -55,18 +59,25 @@ const (
 // allow that is not the same for all tokens.
 type replies struct {
 	realm    string
+	policy   string
+	scope    string
 	identity identity
 	// plain are those that follow from the reason alone.
 	plain [Reasons]*Reply
 	// faults are those that say what is wrong with the credential.
 	faults map[error]*Reply
+	// shadowed is for all that are let through though they are refused.
+	shadowed *Reply
 }
 
-func newReplies(realm string, id identity) (*replies, error) {
+func newReplies(realm, policy, scope string, id identity) (*replies, error) {
 	if realm == "" || len(realm) > 128 || strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
 		return nil, fmt.Errorf("realm %q: want 1 to 128 printable ASCII characters without quotes and backslashes", realm)
 	}
-	rs := &replies{realm: realm, identity: id, faults: map[error]*Reply{}}
+	rs := &replies{
+		realm: realm, policy: policy, scope: scope, identity: id,
+		faults: map[error]*Reply{}, shadowed: withoutVerdict(policy),
+	}
 	for reason := range Reason(Reasons) {
 		rs.plain[reason] = rs.build(reason, facts[reason].describe, minRetryAfter)
 	}
@@ -81,12 +92,14 @@ func (rs *replies) of(d *Decision) *Reply {
 	switch {
 	case d.Reason >= Reasons:
 		return rs.plain[InternalError]
+	case d.Shadow:
+		return rs.shadowed
 	case d.fault != nil:
 		return rs.faults[d.fault]
 	case d.RetryAfter > minRetryAfter:
 		return rs.build(d.Reason, facts[d.Reason].describe, d.RetryAfter)
-	case rs.identity.personal && d.Outcome() == Allow:
-		return rs.identity.allow(d)
+	case rs.identity.personal && d.Reason == Valid:
+		return rs.identity.allow(d, rs.policy)
 	default:
 		return rs.plain[d.Reason]
 	}
@@ -110,13 +123,20 @@ func (rs *replies) all() iter.Seq2[Reason, *Reply] {
 
 // build is the one place where a reply is made.
 func (rs *replies) build(reason Reason, description string, retryAfter time.Duration) *Reply {
-	r := &Reply{}
+	r := &Reply{Policy: rs.policy}
 	switch reason.Outcome() {
 	case Allow:
-		if rs.identity.personal {
-			return &Reply{Status: http.StatusOK}
+		if reason != Valid || rs.identity.personal {
+			return withoutVerdict(rs.policy)
 		}
-		return rs.identity.allow(&Decision{})
+		return rs.identity.allow(&Decision{}, rs.policy)
+	case Refused:
+		r.Status = http.StatusBadRequest
+		r.Body = []byte(refusedBody)
+	case Forbidden:
+		r.Status = http.StatusForbidden
+		r.Header = append(r.Header, Header{"WWW-Authenticate", rs.challenge(reason, description)})
+		r.Body = []byte(forbiddenBody)
 	case Unauthorized:
 		r.Status = http.StatusUnauthorized
 		r.Header = append(r.Header, Header{"WWW-Authenticate", rs.challenge(reason, description)})
@@ -134,16 +154,23 @@ func (rs *replies) build(reason Reason, description string, retryAfter time.Dura
 	return r
 }
 
-// challenge writes the one challenge of a 401 (RFC 6750 §3). A request that
+// challenge writes the one challenge of a 401 or 403 (RFC 6750 §3). A request that
 // carries no Bearer credential is told no error (§3.1).
 func (rs *replies) challenge(reason Reason, description string) string {
 	text := `Bearer realm="` + rs.realm + `"`
 	if reason == MissingToken {
 		return text
 	}
-	text += `, error="invalid_token"`
+	code := "invalid_token"
+	if reason == InsufficientScope {
+		code = "insufficient_scope"
+	}
+	text += `, error="` + code + `"`
 	if description != "" {
 		text += `, error_description="` + description + `"`
+	}
+	if reason == InsufficientScope && rs.scope != "" {
+		text += `, scope="` + rs.scope + `"` // RFC 6750 §3: what would suffice
 	}
 	return text
 }

@@ -35,7 +35,7 @@ func TestRealmMustBeFitForAHeader(t *testing.T) {
 		{"a letter beyond ASCII", "Überall", false},
 		{"broken UTF-8", "a\xffb", false},
 	} {
-		g, err := gate.New(gate.Options{Parser: parser, Verifier: good, Realm: test.realm})
+		g, err := gate.New(gate.Options{Parser: parser, Policy: gate.Policy{Verifier: good, Realm: test.realm}})
 		if test.good != (err == nil) {
 			t.Errorf("%s: error %v", test.name, err)
 			continue

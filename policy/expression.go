@@ -25,6 +25,7 @@ type expression struct {
 	program cel.Program
 	needs   Needs
 	claims  bool
+	now     bool
 }
 
 // The names of the variables.
@@ -76,6 +77,8 @@ func compileExpression(text string) (*expression, error) {
 			e.needs.Path = true
 		case claimsVariable:
 			e.claims = true
+		case nowVariable:
+			e.now = true
 		}
 	}
 	return e, nil
@@ -84,10 +87,10 @@ func compileExpression(text string) (*expression, error) {
 // sizes leaves it to CEL how large things are.
 type sizes struct{}
 
-// EstimateSize implements [cost.CostEstimator].
+// EstimateSize implements [cost.Estimator].
 func (sizes) EstimateSize(cost.AstNode) *cost.SizeEstimate { return nil }
 
-// EstimateCallCost implements [cost.CostEstimator].
+// EstimateCallCost implements [cost.Estimator].
 func (sizes) EstimateCallCost(_, _ string, _ *cost.AstNode, _ []cost.AstNode) *cost.CallEstimate { //nolint:gocritic // cel-go's signature
 	return nil
 }

@@ -26,8 +26,9 @@ type Facts struct {
 	Host string
 	// Path is the raw path of the request's target, without its query.
 	Path string
-	// Policy is the policy that the edge names itself; "" if it names none.
+	// Policy is the policy that the edge names itself, if Named says that it does.
 	Policy string
+	Named  bool
 }
 
 // Needs says which facts a configuration reads. What nobody reads need not be

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -221,6 +222,22 @@ func (r *Requirement) Judge(f *Facts, claims *verifier.Claims, now time.Time) er
 		return r.expression.judge(f, claims, now)
 	}
 	return nil
+}
+
+// Lasts returns for how long at least a request that meets the requirement goes on
+// to meet it, if nothing but time changes.
+func (r *Requirement) Lasts(claims *verifier.Claims, now time.Time) time.Duration {
+	switch {
+	case r == nil:
+		return math.MaxInt64
+	case r.expression != nil && r.expression.now:
+		return 0
+	case r.rules.MaxAge == 0:
+		return math.MaxInt64
+	}
+	claim, _ := claims.Lookup("iat")
+	issued, _ := claim.Time()
+	return max(0, r.rules.MaxAge-now.Sub(issued))
 }
 
 func checkAge(claims *verifier.Claims, most time.Duration, now time.Time) error {

@@ -340,7 +340,7 @@ func (r *Router) Choose(f *Facts) (int, error) {
 	switch {
 	case err != nil:
 		return Default, err
-	case f.Policy != "":
+	case f.Named:
 		return r.named(f)
 	case c == nil:
 		return Default, nil
@@ -351,9 +351,6 @@ func (r *Router) Choose(f *Facts) (int, error) {
 
 // named returns the policy that the edge names.
 func (r *Router) named(f *Facts) (int, error) {
-	if f.Policy == "" {
-		return Default, nil
-	}
 	i, known := r.byName[f.Policy]
 	if !known {
 		return Default, ErrUnknown

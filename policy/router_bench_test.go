@@ -51,8 +51,8 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 		"a host by its suffix":  {Method: "GET", Host: "x.y.partners.example.com", Path: "/shared/19"},
 		"a path that is no way": {Method: "GET", Host: "api-7.partners.example.com", Path: "/v1/../v1"},
 		"a method no route has": {Method: "OPTIONS", Host: "api-7.partners.example.com", Path: "/v1/customers/4711/orders/1"},
-		"the edge's own choice": {Method: "GET", Host: "api-7.partners.example.com", Path: "/", Policy: "it"},
-		"an unknown policy":     {Method: "GET", Host: "api-7.partners.example.com", Path: "/", Policy: "other"},
+		"the edge's own choice": {Method: "GET", Host: "api-7.partners.example.com", Path: "/", Policy: "it", Named: true},
+		"an unknown policy":     {Method: "GET", Host: "api-7.partners.example.com", Path: "/", Policy: "other", Named: true},
 	} {
 		if n := testing.AllocsPerRun(100, func() { _, _ = r.Choose(&f) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)

@@ -48,7 +48,7 @@ func chosen(t testing.TB, r *policy.Router, f policy.Facts) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Policy == "" && (len(candidates) == 0) != (i == policy.Default) || len(candidates) > 0 && f.Policy == "" && candidates[0].Policy != i {
+	if !f.Named && (len(candidates) == 0) != (i == policy.Default) || len(candidates) > 0 && !f.Named && candidates[0].Policy != i {
 		t.Fatalf("%+v: chosen is %q, explained are %+v", f, r.Names()[i], candidates)
 	}
 	return r.Names()[i]
@@ -181,10 +181,10 @@ func TestTheMostSpecificRouteIsTaken(t *testing.T) {
 			[]policy.Route{on(prefix("/")), {Path: exact("/a"), Policy: policy.DefaultName}}, get("/b"), "/",
 		},
 		"the edge's word before all routes": {
-			[]policy.Route{on(exact("/a")), on(exact("/b"))}, policy.Facts{Path: "/a", Policy: "/b"}, "/b",
+			[]policy.Route{on(exact("/a")), on(exact("/b"))}, policy.Facts{Path: "/a", Policy: "/b", Named: true}, "/b",
 		},
 		"the edge may name the default policy": {
-			[]policy.Route{on(exact("/a"))}, policy.Facts{Path: "/a", Policy: policy.DefaultName}, policy.DefaultName,
+			[]policy.Route{on(exact("/a"))}, policy.Facts{Path: "/a", Policy: policy.DefaultName, Named: true}, policy.DefaultName,
 		},
 		"a host in other letters, with port and dot": {
 			[]policy.Route{{Hosts: []string{"API.example.com"}, Policy: "it"}}, policy.Facts{Host: "aPi.Example.COM.:8443"}, "it",
@@ -233,7 +233,7 @@ func TestWhatIsUnclearIsRefusedBeforeARouteIsLookedAt(t *testing.T) {
 		"a path with dots":                     {func(f *policy.Facts) { f.Path = "/x/../a" }, policy.ErrPath},
 		"a path with dots on another host":     {func(f *policy.Facts) { f.Path, f.Host = "/x/../a", "other" }, policy.ErrPath},
 		"no path":                              {func(f *policy.Facts) { f.Path = "" }, policy.ErrPath},
-		"dots, though the edge names a policy": {func(f *policy.Facts) { f.Path, f.Policy = "/x/../a", "it" }, policy.ErrPath},
+		"dots, though the edge names a policy": {func(f *policy.Facts) { f.Path, f.Policy, f.Named = "/x/../a", "it", true }, policy.ErrPath},
 		"no host":                              {func(f *policy.Facts) { f.Host = "" }, policy.ErrHost},
 		"a port alone":                         {func(f *policy.Facts) { f.Host = ":80" }, policy.ErrHost},
 		"a dot alone":                          {func(f *policy.Facts) { f.Host = "." }, policy.ErrHost},
@@ -258,8 +258,9 @@ func TestWhatIsUnclearIsRefusedBeforeARouteIsLookedAt(t *testing.T) {
 		"a method in small letters":            {func(f *policy.Facts) { f.Method = "get" }, policy.ErrMethod},
 		"no method":                            {func(f *policy.Facts) { f.Method = "" }, policy.ErrMethod},
 		"a method with a space":                {func(f *policy.Facts) { f.Method = "GET " }, policy.ErrMethod},
-		"a policy that is not there":           {func(f *policy.Facts) { f.Policy = "other" }, policy.ErrUnknown},
-		"a policy in other letters":            {func(f *policy.Facts) { f.Policy = "IT" }, policy.ErrUnknown},
+		"a policy that is not there":           {func(f *policy.Facts) { f.Policy, f.Named = "other", true }, policy.ErrUnknown},
+		"a policy in other letters":            {func(f *policy.Facts) { f.Policy, f.Named = "IT", true }, policy.ErrUnknown},
+		"a policy without a name":              {func(f *policy.Facts) { f.Named = true }, policy.ErrUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := good

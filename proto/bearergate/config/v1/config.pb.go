@@ -50,15 +50,23 @@ type Config struct {
 	Cache *Cache `protobuf:"bytes,3,opt,name=cache,proto3" json:"cache,omitempty"`
 	// What is read from the Authorization header.
 	Credential *Credential `protobuf:"bytes,4,opt,name=credential,proto3" json:"credential,omitempty"`
-	// What is asked of a request that no other policy claims: a good token.
+	// What is asked of a request that no other policy claims: a good token. It is called default.
 	DefaultPolicy *Policy `protobuf:"bytes,5,opt,name=default_policy,json=defaultPolicy,proto3" json:"default_policy,omitempty"`
 	// What is logged, and how. Logs go to standard error.
 	Log *Log `protobuf:"bytes,6,opt,name=log,proto3" json:"log,omitempty"`
 	// How long requests in flight may take to finish after SIGTERM or SIGINT. What is left then is cut off.
 	// Default: 10s. Range: 1ms to 5m.
 	ShutdownTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=shutdown_timeout,json=shutdownTimeout,proto3" json:"shutdown_timeout,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Other policies, each with a name. A request falls under one of them by a route, or because the edge names it: Envoy by
+	// the key bearergate_policy of the context_extensions of its route, HTTP edges as trust.policy of their listener says. At
+	// most 1000.
+	Policies []*Policy `protobuf:"bytes,20,rep,name=policies,proto3" json:"policies,omitempty"`
+	// Which requests fall under which policy. Their order means nothing: of the routes that match a request, the most
+	// specific one is taken, as docs/policies.md says. Two that match the same requests and are equally specific are a
+	// mistake. At most 100000.
+	Routes        []*Route `protobuf:"bytes,21,rep,name=routes,proto3" json:"routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Config) Reset() {
@@ -140,6 +148,164 @@ func (x *Config) GetShutdownTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Config) GetPolicies() []*Policy {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *Config) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+// Route sends requests to a policy. What it leaves out matches everything.
+type Route struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names or IP addresses, without a port; *.example.com stands for all names below example.com. Letter case makes no
+	// difference.
+	// Without it, all hosts.
+	Hosts []string `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// Which paths. When any route has one, paths that programs read in different ways are refused with 400, reason bad_path.
+	Path *PathMatch `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Methods in capital letters. GET does not stand for HEAD.
+	// Without it, all methods.
+	Methods []string `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	// The name of the policy. Needed.
+	Policy        string `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Route) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *Route) GetPath() *PathMatch {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Route) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *Route) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+// PathMatch says which paths a route is for. Paths are compared decoded and without their query: /%61dmin is /admin.
+type PathMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// This path and no other: /v1/items is not /v1/items/.
+	// Without it, prefix or template must be there.
+	Exact string `protobuf:"bytes,1,opt,name=exact,proto3" json:"exact,omitempty"`
+	// This path, the same with a slash behind it, and all below it: /admin is /admin/users too, but not /administer.
+	// Without it, exact or template must be there.
+	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// A URI template as Envoy has them: * for one segment, ** for any number of them, {name} and {name=videos/*} as captures,
+	// such as /users/*/orders/{order}, /files/** or /**.pdf.
+	// Without it, exact or prefix must be there.
+	Template      string `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathMatch) Reset() {
+	*x = PathMatch{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathMatch) ProtoMessage() {}
+
+func (x *PathMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathMatch.ProtoReflect.Descriptor instead.
+func (*PathMatch) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PathMatch) GetExact() string {
+	if x != nil {
+		return x.Exact
+	}
+	return ""
+}
+
+func (x *PathMatch) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *PathMatch) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
 // Listeners are the doors of the gateway. No two may share an address.
 type Listeners struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -159,7 +325,7 @@ type Listeners struct {
 
 func (x *Listeners) Reset() {
 	*x = Listeners{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -171,7 +337,7 @@ func (x *Listeners) String() string {
 func (*Listeners) ProtoMessage() {}
 
 func (x *Listeners) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -184,7 +350,7 @@ func (x *Listeners) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listeners.ProtoReflect.Descriptor instead.
 func (*Listeners) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Listeners) GetExtAuthz() *ExtAuthz {
@@ -233,7 +399,7 @@ type NamedListener struct {
 
 func (x *NamedListener) Reset() {
 	*x = NamedListener{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -245,7 +411,7 @@ func (x *NamedListener) String() string {
 func (*NamedListener) ProtoMessage() {}
 
 func (x *NamedListener) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -258,7 +424,7 @@ func (x *NamedListener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedListener.ProtoReflect.Descriptor instead.
 func (*NamedListener) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NamedListener) GetName() string {
@@ -313,7 +479,7 @@ type ExtAuthz struct {
 
 func (x *ExtAuthz) Reset() {
 	*x = ExtAuthz{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +491,7 @@ func (x *ExtAuthz) String() string {
 func (*ExtAuthz) ProtoMessage() {}
 
 func (x *ExtAuthz) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +504,7 @@ func (x *ExtAuthz) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtAuthz.ProtoReflect.Descriptor instead.
 func (*ExtAuthz) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExtAuthz) GetAddress() string {
@@ -390,14 +556,16 @@ type AuthRequest struct {
 	// TLS, and who may connect. Without it, connections are in clear.
 	Tls *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Who may connect to a unix socket. Without it, as the umask of the process has it: mostly its own user alone.
-	Socket        *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
+	Socket *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
+	// What is believed of a request. Without it nothing is, and policies cannot be chosen by host, path or method here.
+	Trust         *Trust `protobuf:"bytes,30,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuthRequest) Reset() {
 	*x = AuthRequest{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +577,7 @@ func (x *AuthRequest) String() string {
 func (*AuthRequest) ProtoMessage() {}
 
 func (x *AuthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +590,7 @@ func (x *AuthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthRequest.ProtoReflect.Descriptor instead.
 func (*AuthRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AuthRequest) GetAddress() string {
@@ -453,6 +621,97 @@ func (x *AuthRequest) GetSocket() *Socket {
 	return nil
 }
 
+func (x *AuthRequest) GetTrust() *Trust {
+	if x != nil {
+		return x.Trust
+	}
+	return nil
+}
+
+// Trust is what an HTTP listener believes of a request. A header is to be believed only if the edge sets it on every
+// request, so that it is never the client's.
+type Trust struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the edge says what it was asked: x-original (X-Original-URI, X-Original-Method, X-Original-Host, as in the recipe
+	// for nginx), x-forwarded (X-Forwarded-Uri, X-Forwarded-Method, X-Forwarded-Host, as Caddy and Traefik send them),
+	// as-asked (the same method and Host, and the path behind /auth, as Envoy's HTTP ext_authz does), or none. What is missing
+	// or there twice is refused with 503, reason unclear_edge.
+	// Default: none.
+	Original string `protobuf:"bytes,1,opt,name=original,proto3" json:"original,omitempty"`
+	// Where the edge names the policy: path (/auth/NAME), header (X-Bearergate-Policy), or none. One that is not configured
+	// is refused with 503, reason unknown_policy. A request without a name goes by the routes.
+	// Default: none.
+	Policy string `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	// What the edge must send in the header X-Bearergate-Edge: 16 to 256 printable ASCII characters, read at start. Without
+	// that header, or with another value, a request is refused with 503, reason untrusted_edge.
+	// Without it, none is needed.
+	Secret *Secret `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// The IP addresses of edges, or networks such as 10.0.0.0/8; at most 256. Others are refused with 503, reason
+	// untrusted_edge.
+	// Without it, all addresses are good.
+	Peers         []string `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trust) Reset() {
+	*x = Trust{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trust) ProtoMessage() {}
+
+func (x *Trust) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trust.ProtoReflect.Descriptor instead.
+func (*Trust) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Trust) GetOriginal() string {
+	if x != nil {
+		return x.Original
+	}
+	return ""
+}
+
+func (x *Trust) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *Trust) GetSecret() *Secret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *Trust) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
 // Admin is the door for the operator and for the tools that watch the gateway.
 type Admin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -470,7 +729,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +741,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +754,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Admin) GetAddress() string {
@@ -538,7 +797,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +809,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +822,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Socket) GetMode() string {
@@ -615,7 +874,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +886,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +899,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Tls) GetCertFile() string {
@@ -717,7 +976,7 @@ type Verifier struct {
 
 func (x *Verifier) Reset() {
 	*x = Verifier{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +988,7 @@ func (x *Verifier) String() string {
 func (*Verifier) ProtoMessage() {}
 
 func (x *Verifier) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +1001,7 @@ func (x *Verifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifier.ProtoReflect.Descriptor instead.
 func (*Verifier) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Verifier) GetName() string {
@@ -876,7 +1135,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1147,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1160,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Calls) GetMax() uint32 {
@@ -952,7 +1211,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1223,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1236,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -1025,7 +1284,7 @@ type Verifytoken struct {
 
 func (x *Verifytoken) Reset() {
 	*x = Verifytoken{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1296,7 @@ func (x *Verifytoken) String() string {
 func (*Verifytoken) ProtoMessage() {}
 
 func (x *Verifytoken) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1309,7 @@ func (x *Verifytoken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifytoken.ProtoReflect.Descriptor instead.
 func (*Verifytoken) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Verifytoken) GetUrl() string {
@@ -1113,7 +1372,7 @@ type Introspection struct {
 
 func (x *Introspection) Reset() {
 	*x = Introspection{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1384,7 @@ func (x *Introspection) String() string {
 func (*Introspection) ProtoMessage() {}
 
 func (x *Introspection) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1397,7 @@ func (x *Introspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introspection.ProtoReflect.Descriptor instead.
 func (*Introspection) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Introspection) GetUrl() string {
@@ -1217,7 +1476,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1488,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1501,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Client) GetAuthentication() string {
@@ -1306,7 +1565,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1577,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1590,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Secret) GetFile() string {
@@ -1373,7 +1632,7 @@ type SignedAnswers struct {
 
 func (x *SignedAnswers) Reset() {
 	*x = SignedAnswers{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1644,7 @@ func (x *SignedAnswers) String() string {
 func (*SignedAnswers) ProtoMessage() {}
 
 func (x *SignedAnswers) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1657,7 @@ func (x *SignedAnswers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedAnswers.ProtoReflect.Descriptor instead.
 func (*SignedAnswers) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SignedAnswers) GetIssuer() string {
@@ -1456,7 +1715,7 @@ type Jwt struct {
 
 func (x *Jwt) Reset() {
 	*x = Jwt{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1727,7 @@ func (x *Jwt) String() string {
 func (*Jwt) ProtoMessage() {}
 
 func (x *Jwt) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1740,7 @@ func (x *Jwt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Jwt.ProtoReflect.Descriptor instead.
 func (*Jwt) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Jwt) GetIssuer() string {
@@ -1561,7 +1820,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1832,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1845,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Keys) GetUrl() string {
@@ -1667,7 +1926,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1938,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1951,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Cache) GetMaxTokens() uint32 {
@@ -1742,7 +2001,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +2013,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +2026,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Credential) GetMaxTokenBytes() uint32 {
@@ -1798,14 +2057,32 @@ type Policy struct {
 	EdgeCache *durationpb.Duration `protobuf:"bytes,10,opt,name=edge_cache,json=edgeCache,proto3" json:"edge_cache,omitempty"`
 	// Headers that tell the API behind the edge who is calling. They take the place of what the client sends under these
 	// names. At most 8; over HTTP the edge's own configuration must name them too.
-	Identity      []*IdentityHeader `protobuf:"bytes,11,rep,name=identity,proto3" json:"identity,omitempty"`
+	Identity []*IdentityHeader `protobuf:"bytes,11,rep,name=identity,proto3" json:"identity,omitempty"`
+	// The name in routes, logs, metrics and metadata: 1 to 63 lower case letters, digits, - and _, the first one a letter or
+	// a digit.
+	// Without it, this must be default_policy, whose name is default.
+	Name string `protobuf:"bytes,20,opt,name=name,proto3" json:"name,omitempty"`
+	// What is required besides a good token.
+	// Without it, nothing.
+	Require *Require `protobuf:"bytes,22,opt,name=require,proto3" json:"require,omitempty"`
+	// Lets all requests through without looking at a token, which is still taken off unless forward_token is keep, as are
+	// identity headers of the client.
+	// Default: false.
+	Public bool `protobuf:"varint,23,opt,name=public,proto3" json:"public,omitempty"`
+	// Whether browsers may ask without a token whether they may send a request from another origin (the CORS preflight:
+	// OPTIONS with the headers Origin and Access-Control-Request-Method): allow or refuse.
+	// Default: refuse.
+	Preflight string `protobuf:"bytes,24,opt,name=preflight,proto3" json:"preflight,omitempty"`
+	// Tries the policy out: it decides, logs and counts, but lets everything through until a day that you set.
+	// Without it, the policy is enforced.
+	Shadow        *Shadow `protobuf:"bytes,25,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2094,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2107,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Policy) GetRealm() string {
@@ -1868,6 +2145,312 @@ func (x *Policy) GetIdentity() []*IdentityHeader {
 	return nil
 }
 
+func (x *Policy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Policy) GetRequire() *Require {
+	if x != nil {
+		return x.Require
+	}
+	return nil
+}
+
+func (x *Policy) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
+}
+
+func (x *Policy) GetPreflight() string {
+	if x != nil {
+		return x.Preflight
+	}
+	return ""
+}
+
+func (x *Policy) GetShadow() *Shadow {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
+// Require is what a policy asks for besides a good token. All that is written has to be met, and is looked at on every
+// request; what is not met gets 403, reason insufficient_scope. All but an expression that reads no claims needs a verifier
+// that gives claims, which verifytoken does not.
+type Require struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Scopes of the token.
+	Scopes *Scopes `protobuf:"bytes,1,opt,name=scopes,proto3" json:"scopes,omitempty"`
+	// Rules about single claims.
+	Claims []*ClaimRule `protobuf:"bytes,2,rep,name=claims,proto3" json:"claims,omitempty"`
+	// Values of which the token's audience (aud) must have one.
+	// Without it, any audience.
+	Audience []string `protobuf:"bytes,3,rep,name=audience,proto3" json:"audience,omitempty"`
+	// How long ago the token may have been issued, by its claim iat.
+	// Without it, any time. Range: 1s to 24h.
+	MaxTokenAge *durationpb.Duration `protobuf:"bytes,4,opt,name=max_token_age,json=maxTokenAge,proto3" json:"max_token_age,omitempty"`
+	// An expression in CEL that must be true: at most 4096 characters, over request.method, request.host (lower case, no
+	// port), request.path (decoded, no query), claims and now, for example
+	// request.method == "GET" || "editor" in claims.roles. One that fails, because a claim is missing say, is not met.
+	// Without it, none has to be true.
+	Expression    string `protobuf:"bytes,5,opt,name=expression,proto3" json:"expression,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Require) Reset() {
+	*x = Require{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Require) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Require) ProtoMessage() {}
+
+func (x *Require) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Require.ProtoReflect.Descriptor instead.
+func (*Require) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Require) GetScopes() *Scopes {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Require) GetClaims() []*ClaimRule {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *Require) GetAudience() []string {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *Require) GetMaxTokenAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxTokenAge
+	}
+	return nil
+}
+
+func (x *Require) GetExpression() string {
+	if x != nil {
+		return x.Expression
+	}
+	return ""
+}
+
+// Scopes are scopes that a token must have.
+type Scopes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each of these.
+	// Without it, any will do.
+	All []string `protobuf:"bytes,1,rep,name=all,proto3" json:"all,omitempty"`
+	// At least one of these.
+	// Without it, those of all suffice.
+	Any           []string `protobuf:"bytes,2,rep,name=any,proto3" json:"any,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scopes) Reset() {
+	*x = Scopes{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scopes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scopes) ProtoMessage() {}
+
+func (x *Scopes) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scopes.ProtoReflect.Descriptor instead.
+func (*Scopes) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Scopes) GetAll() []string {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+func (x *Scopes) GetAny() []string {
+	if x != nil {
+		return x.Any
+	}
+	return nil
+}
+
+// ClaimRule is about one claim: exactly one of equals, contains and one_of. Values are compared as text; a number as it
+// stands in the token, a boolean as true or false.
+type ClaimRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the claim, or the names that lead to it, from the outside in: [sub] or [realm_access, roles]. Needed.
+	Path []string `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	// What the claim must be.
+	// Without it, contains or one_of must be there.
+	Equals string `protobuf:"bytes,2,opt,name=equals,proto3" json:"equals,omitempty"`
+	// What the claim, a list, must hold. One that is no list must be just that.
+	// Without it, equals or one_of must be there.
+	Contains string `protobuf:"bytes,3,opt,name=contains,proto3" json:"contains,omitempty"`
+	// Values of which the claim must be one.
+	// Without it, equals or contains must be there.
+	OneOf         []string `protobuf:"bytes,4,rep,name=one_of,json=oneOf,proto3" json:"one_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimRule) Reset() {
+	*x = ClaimRule{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimRule) ProtoMessage() {}
+
+func (x *ClaimRule) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
+func (*ClaimRule) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ClaimRule) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ClaimRule) GetEquals() string {
+	if x != nil {
+		return x.Equals
+	}
+	return ""
+}
+
+func (x *ClaimRule) GetContains() string {
+	if x != nil {
+		return x.Contains
+	}
+	return ""
+}
+
+func (x *ClaimRule) GetOneOf() []string {
+	if x != nil {
+		return x.OneOf
+	}
+	return nil
+}
+
+// Shadow lets requests through that are refused, as long as a policy is tried out: what it decides is logged and counted
+// alone (enforced is false in the metrics).
+type Shadow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When that ends: a day (2027-01-31, which begins at midnight UTC) or a time (2027-01-31T12:00:00Z). From then on the
+	// policy is enforced, without a restart. Needed.
+	Until         string `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shadow) Reset() {
+	*x = Shadow{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shadow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shadow) ProtoMessage() {}
+
+func (x *Shadow) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shadow.ProtoReflect.Descriptor instead.
+func (*Shadow) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Shadow) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
 // IdentityHeader is a header that the API gets with each allowed request.
 type IdentityHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1887,7 +2470,7 @@ type IdentityHeader struct {
 
 func (x *IdentityHeader) Reset() {
 	*x = IdentityHeader{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2482,7 @@ func (x *IdentityHeader) String() string {
 func (*IdentityHeader) ProtoMessage() {}
 
 func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2495,7 @@ func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
 func (*IdentityHeader) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *IdentityHeader) GetName() string {
@@ -1951,7 +2534,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2546,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2559,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Log) GetLevel() string {
@@ -1997,7 +2580,7 @@ var File_bearergate_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xa6\a\n" +
+	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8d\t\n" +
 	"\x06Config\x12=\n" +
 	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12\xb9\x03\n" +
 	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierB\xfa\x02\xbaH\xf6\x02\xba\x01\x9c\x01\n" +
@@ -2011,7 +2594,22 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x0edefault_policy\x18\x05 \x01(\v2\x1c.bearergate.config.v1.PolicyR\rdefaultPolicy\x12+\n" +
 	"\x03log\x18\x06 \x01(\v2\x19.bearergate.config.v1.LogR\x03log\x12\xb9\x01\n" +
 	"\x10shutdown_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationBs\xbaHp\xba\x01m\n" +
-	"\x16shutdown_timeout.range\x12 is out of range; write 1ms to 5m\x1a1this >= duration('1ms') && this <= duration('5m')R\x0fshutdownTimeout\"\xe1\x05\n" +
+	"\x16shutdown_timeout.range\x12 is out of range; write 1ms to 5m\x1a1this >= duration('1ms') && this <= duration('5m')R\x0fshutdownTimeout\x12\xaf\x01\n" +
+	"\bpolicies\x18\x14 \x03(\v2\x1c.bearergate.config.v1.PolicyBu\xbaHr\xba\x01o\n" +
+	"\rpolicies.many\x12Ihas more than 1000 entries; keep fewer, several routes can share a policy\x1a\x13this.size() <= 1000R\bpolicies\x123\n" +
+	"\x06routes\x18\x15 \x03(\v2\x1b.bearergate.config.v1.RouteR\x06routes\"\xce\x01\n" +
+	"\x05Route\x12\x14\n" +
+	"\x05hosts\x18\x01 \x03(\tR\x05hosts\x123\n" +
+	"\x04path\x18\x02 \x01(\v2\x1f.bearergate.config.v1.PathMatchR\x04path\x12\x18\n" +
+	"\amethods\x18\x03 \x03(\tR\amethods\x12`\n" +
+	"\x06policy\x18\x04 \x01(\tBH\xbaHE\xba\x01B\n" +
+	"\froute.policy\x12&is missing; write the name of a policy\x1a\n" +
+	"this != ''R\x06policy\"\xfb\x01\n" +
+	"\tPathMatch\x12\x14\n" +
+	"\x05exact\x18\x01 \x01(\tR\x05exact\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1a\n" +
+	"\btemplate\x18\x03 \x01(\tR\btemplate:\xa3\x01\xbaH\x9f\x01\x1a\x9c\x01\n" +
+	"\bpath.one\x12Gdoes not say one thing; write exactly one of exact, prefix and template\x1aG[this.exact, this.prefix, this.template].filter(x, x != '').size() == 1\"\xe1\x05\n" +
 	"\tListeners\x12;\n" +
 	"\text_authz\x18\x01 \x01(\v2\x1e.bearergate.config.v1.ExtAuthzR\bextAuthz\x12D\n" +
 	"\fauth_request\x18\x02 \x01(\v2!.bearergate.config.v1.AuthRequestR\vauthRequest\x121\n" +
@@ -2036,7 +2634,7 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x11max_message_bytes\x18\x03 \x01(\rB\x8b\x01\xbaH\x87\x01\xba\x01\x83\x01\n" +
 	"\x17max_message_bytes.range\x12Dis out of range; write a whole number of bytes from 8192 to 16777216\x1a\"this >= 8192u && this <= 16777216uR\x0fmaxMessageBytes\x12+\n" +
 	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
-	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\x9a\x03\n" +
+	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\xcd\x03\n" +
 	"\vAuthRequest\x12r\n" +
 	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
 	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
@@ -2044,7 +2642,16 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x10max_header_bytes\x18\x02 \x01(\rB\x88\x01\xbaH\x84\x01\xba\x01\x80\x01\n" +
 	"\x16max_header_bytes.range\x12Cis out of range; write a whole number of bytes from 8192 to 1048576\x1a!this >= 8192u && this <= 1048576uR\x0emaxHeaderBytes\x12+\n" +
 	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
-	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\xfb\x01\n" +
+	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\x121\n" +
+	"\x05trust\x18\x1e \x01(\v2\x1b.bearergate.config.v1.TrustR\x05trust\"\xe7\x03\n" +
+	"\x05Trust\x12\xb5\x01\n" +
+	"\boriginal\x18\x01 \x01(\tB\x98\x01\xbaH\x94\x01\xba\x01\x90\x01\n" +
+	"\x14trust.original.known\x12=is not known; write x-original, x-forwarded, as-asked or none\x1a9this in ['x-original', 'x-forwarded', 'as-asked', 'none']R\boriginal\x12\x80\x01\n" +
+	"\x06policy\x18\x02 \x01(\tBh\xbaHe\xba\x01b\n" +
+	"\x12trust.policy.known\x12(is not known; write path, header or none\x1a\"this in ['path', 'header', 'none']R\x06policy\x124\n" +
+	"\x06secret\x18\x03 \x01(\v2\x1c.bearergate.config.v1.SecretR\x06secret\x12m\n" +
+	"\x05peers\x18\x05 \x03(\tBW\xbaHT\xba\x01Q\n" +
+	"\x10trust.peers.many\x12)has more than 256 entries; write networks\x1a\x12this.size() <= 256R\x05peers\"\xfb\x01\n" +
 	"\x05Admin\x12\x8e\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBt\xbaHq\xba\x01n\n" +
 	"\x0faddress.missing\x12Ois missing; write host:port or unix:/path/to/socket, for example 127.0.0.1:9190\x1a\n" +
@@ -2190,7 +2797,7 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"Credential\x12\xa5\x01\n" +
 	"\x0fmax_token_bytes\x18\x01 \x01(\rB}\xbaHz\xba\x01w\n" +
-	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xce\x06\n" +
+	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xe2\b\n" +
 	"\x06Policy\x12\xba\x01\n" +
 	"\x05realm\x18\x01 \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x9b\x01\n" +
 	"\n" +
@@ -2204,7 +2811,39 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationB\xa1\x01\xbaH\x9d\x01\xba\x01\x99\x01\n" +
 	"\x10edge_cache.range\x127is out of range; write 0s for not at all, or 1s to 300s\x1aLthis == duration('0s') || this >= duration('1s') && this <= duration('300s')R\tedgeCache\x12\xa1\x01\n" +
 	"\bidentity\x18\v \x03(\v2$.bearergate.config.v1.IdentityHeaderB_\xbaH\\\xba\x01Y\n" +
-	"\ridentity.many\x126has more than 8 entries; keep those that the API needs\x1a\x10this.size() <= 8R\bidentity\"\x86\x02\n" +
+	"\ridentity.many\x126has more than 8 entries; keep those that the API needs\x1a\x10this.size() <= 8R\bidentity\x12\x12\n" +
+	"\x04name\x18\x14 \x01(\tR\x04name\x127\n" +
+	"\arequire\x18\x16 \x01(\v2\x1d.bearergate.config.v1.RequireR\arequire\x12\x16\n" +
+	"\x06public\x18\x17 \x01(\bR\x06public\x12w\n" +
+	"\tpreflight\x18\x18 \x01(\tBY\xbaHV\xba\x01S\n" +
+	"\x0fpreflight.known\x12#is not known; write allow or refuse\x1a\x1bthis in ['allow', 'refuse']R\tpreflight\x124\n" +
+	"\x06shadow\x18\x19 \x01(\v2\x1c.bearergate.config.v1.ShadowR\x06shadow\"\xaf\x04\n" +
+	"\aRequire\x124\n" +
+	"\x06scopes\x18\x01 \x01(\v2\x1c.bearergate.config.v1.ScopesR\x06scopes\x12\x96\x01\n" +
+	"\x06claims\x18\x02 \x03(\v2\x1f.bearergate.config.v1.ClaimRuleB]\xbaHZ\xba\x01W\n" +
+	"\x13require.claims.many\x12-has more than 64 entries; write an expression\x1a\x11this.size() <= 64R\x06claims\x12\x82\x01\n" +
+	"\baudience\x18\x03 \x03(\tBf\xbaHc\xba\x01`\n" +
+	"\x15require.audience.many\x124has more than 64 entries; keep those that are in use\x1a\x11this.size() <= 64R\baudience\x12\xaf\x01\n" +
+	"\rmax_token_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationBp\xbaHm\xba\x01j\n" +
+	"\x13max_token_age.range\x12 is out of range; write 1s to 24h\x1a1this >= duration('1s') && this <= duration('24h')R\vmaxTokenAge\x12\x1e\n" +
+	"\n" +
+	"expression\x18\x05 \x01(\tR\n" +
+	"expression\"\xf0\x01\n" +
+	"\x06Scopes\x12r\n" +
+	"\x03all\x18\x01 \x03(\tB`\xbaH]\xba\x01Z\n" +
+	"\x0fscopes.all.many\x124has more than 64 entries; keep those that are needed\x1a\x11this.size() <= 64R\x03all\x12r\n" +
+	"\x03any\x18\x02 \x03(\tB`\xbaH]\xba\x01Z\n" +
+	"\x0fscopes.any.many\x124has more than 64 entries; keep those that are needed\x1a\x11this.size() <= 64R\x03any\"\xe7\x01\n" +
+	"\tClaimRule\x12\x12\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\x12\x16\n" +
+	"\x06equals\x18\x02 \x01(\tR\x06equals\x12\x1a\n" +
+	"\bcontains\x18\x03 \x01(\tR\bcontains\x12\x91\x01\n" +
+	"\x06one_of\x18\x04 \x03(\tBz\xbaHw\xba\x01t\n" +
+	"\vone_of.many\x12Qhas more than 256 entries; write an expression, or give the tokens a claim for it\x1a\x12this.size() <= 256R\x05oneOf\"\xa0\x01\n" +
+	"\x06Shadow\x12\x95\x01\n" +
+	"\x05until\x18\x01 \x01(\tB\x7f\xbaH|\xba\x01y\n" +
+	"\x14shadow.until.missing\x12Uis missing; write the day on which the policy begins to count, for example 2027-01-31\x1a\n" +
+	"this != ''R\x05until\"\x86\x02\n" +
 	"\x0eIdentityHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bconstant\x18\x02 \x01(\tR\bconstant\x12 \n" +
@@ -2228,83 +2867,100 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
-	(*Listeners)(nil),           // 1: bearergate.config.v1.Listeners
-	(*NamedListener)(nil),       // 2: bearergate.config.v1.NamedListener
-	(*ExtAuthz)(nil),            // 3: bearergate.config.v1.ExtAuthz
-	(*AuthRequest)(nil),         // 4: bearergate.config.v1.AuthRequest
-	(*Admin)(nil),               // 5: bearergate.config.v1.Admin
-	(*Socket)(nil),              // 6: bearergate.config.v1.Socket
-	(*Tls)(nil),                 // 7: bearergate.config.v1.Tls
-	(*Verifier)(nil),            // 8: bearergate.config.v1.Verifier
-	(*Calls)(nil),               // 9: bearergate.config.v1.Calls
-	(*Breaker)(nil),             // 10: bearergate.config.v1.Breaker
-	(*Verifytoken)(nil),         // 11: bearergate.config.v1.Verifytoken
-	(*Introspection)(nil),       // 12: bearergate.config.v1.Introspection
-	(*Client)(nil),              // 13: bearergate.config.v1.Client
-	(*Secret)(nil),              // 14: bearergate.config.v1.Secret
-	(*SignedAnswers)(nil),       // 15: bearergate.config.v1.SignedAnswers
-	(*Jwt)(nil),                 // 16: bearergate.config.v1.Jwt
-	(*Keys)(nil),                // 17: bearergate.config.v1.Keys
-	(*Cache)(nil),               // 18: bearergate.config.v1.Cache
-	(*Credential)(nil),          // 19: bearergate.config.v1.Credential
-	(*Policy)(nil),              // 20: bearergate.config.v1.Policy
-	(*IdentityHeader)(nil),      // 21: bearergate.config.v1.IdentityHeader
-	(*Log)(nil),                 // 22: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
+	(*Route)(nil),               // 1: bearergate.config.v1.Route
+	(*PathMatch)(nil),           // 2: bearergate.config.v1.PathMatch
+	(*Listeners)(nil),           // 3: bearergate.config.v1.Listeners
+	(*NamedListener)(nil),       // 4: bearergate.config.v1.NamedListener
+	(*ExtAuthz)(nil),            // 5: bearergate.config.v1.ExtAuthz
+	(*AuthRequest)(nil),         // 6: bearergate.config.v1.AuthRequest
+	(*Trust)(nil),               // 7: bearergate.config.v1.Trust
+	(*Admin)(nil),               // 8: bearergate.config.v1.Admin
+	(*Socket)(nil),              // 9: bearergate.config.v1.Socket
+	(*Tls)(nil),                 // 10: bearergate.config.v1.Tls
+	(*Verifier)(nil),            // 11: bearergate.config.v1.Verifier
+	(*Calls)(nil),               // 12: bearergate.config.v1.Calls
+	(*Breaker)(nil),             // 13: bearergate.config.v1.Breaker
+	(*Verifytoken)(nil),         // 14: bearergate.config.v1.Verifytoken
+	(*Introspection)(nil),       // 15: bearergate.config.v1.Introspection
+	(*Client)(nil),              // 16: bearergate.config.v1.Client
+	(*Secret)(nil),              // 17: bearergate.config.v1.Secret
+	(*SignedAnswers)(nil),       // 18: bearergate.config.v1.SignedAnswers
+	(*Jwt)(nil),                 // 19: bearergate.config.v1.Jwt
+	(*Keys)(nil),                // 20: bearergate.config.v1.Keys
+	(*Cache)(nil),               // 21: bearergate.config.v1.Cache
+	(*Credential)(nil),          // 22: bearergate.config.v1.Credential
+	(*Policy)(nil),              // 23: bearergate.config.v1.Policy
+	(*Require)(nil),             // 24: bearergate.config.v1.Require
+	(*Scopes)(nil),              // 25: bearergate.config.v1.Scopes
+	(*ClaimRule)(nil),           // 26: bearergate.config.v1.ClaimRule
+	(*Shadow)(nil),              // 27: bearergate.config.v1.Shadow
+	(*IdentityHeader)(nil),      // 28: bearergate.config.v1.IdentityHeader
+	(*Log)(nil),                 // 29: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 30: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
-	1,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
-	8,  // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
-	18, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
-	19, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
-	20, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	22, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	23, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
-	3,  // 7: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
-	4,  // 8: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
-	5,  // 9: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
-	2,  // 10: bearergate.config.v1.Listeners.more:type_name -> bearergate.config.v1.NamedListener
-	3,  // 11: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
-	4,  // 12: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
-	5,  // 13: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
-	7,  // 14: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
-	6,  // 15: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
-	7,  // 16: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
-	6,  // 17: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
-	7,  // 18: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
-	6,  // 19: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
-	11, // 20: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	12, // 21: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
-	16, // 22: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
-	23, // 23: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	9,  // 24: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
-	10, // 25: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	23, // 26: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	23, // 27: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	13, // 28: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
-	15, // 29: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
-	14, // 30: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
-	14, // 31: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
-	17, // 32: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
-	17, // 33: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
-	23, // 34: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
-	23, // 35: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
-	23, // 36: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
-	23, // 37: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
-	23, // 38: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	23, // 39: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	23, // 40: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	23, // 41: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	23, // 42: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	21, // 43: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	3,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
+	11, // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
+	21, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
+	22, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
+	23, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
+	29, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	30, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	23, // 7: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
+	1,  // 8: bearergate.config.v1.Config.routes:type_name -> bearergate.config.v1.Route
+	2,  // 9: bearergate.config.v1.Route.path:type_name -> bearergate.config.v1.PathMatch
+	5,  // 10: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	6,  // 11: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	8,  // 12: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
+	4,  // 13: bearergate.config.v1.Listeners.more:type_name -> bearergate.config.v1.NamedListener
+	5,  // 14: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	6,  // 15: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	8,  // 16: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
+	10, // 17: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
+	9,  // 18: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
+	10, // 19: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
+	9,  // 20: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
+	7,  // 21: bearergate.config.v1.AuthRequest.trust:type_name -> bearergate.config.v1.Trust
+	17, // 22: bearergate.config.v1.Trust.secret:type_name -> bearergate.config.v1.Secret
+	10, // 23: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
+	9,  // 24: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
+	14, // 25: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
+	15, // 26: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
+	19, // 27: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
+	30, // 28: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	12, // 29: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	13, // 30: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	30, // 31: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	30, // 32: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	16, // 33: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
+	18, // 34: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
+	17, // 35: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
+	17, // 36: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
+	20, // 37: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
+	20, // 38: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
+	30, // 39: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
+	30, // 40: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
+	30, // 41: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
+	30, // 42: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
+	30, // 43: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	30, // 44: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	30, // 45: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	30, // 46: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	30, // 47: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	28, // 48: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	24, // 49: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
+	27, // 50: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
+	25, // 51: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
+	26, // 52: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
+	30, // 53: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -2312,7 +2968,7 @@ func file_bearergate_config_v1_config_proto_init() {
 	if File_bearergate_config_v1_config_proto != nil {
 		return
 	}
-	file_bearergate_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{
+	file_bearergate_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{
 		(*Verifier_Verifytoken)(nil),
 		(*Verifier_Introspection)(nil),
 		(*Verifier_Jwt)(nil),
@@ -2323,7 +2979,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
