@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -373,6 +374,16 @@ func newAuthorization(t testing.TB, change ...func(*gate.Options)) *authorizatio
 	g, err := gate.New(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// The token of typical is known once its answer can be found without the call.
+	token := typical().GetAttributes().GetRequest().GetHttp().GetHeaders()["authorization"]
+	if d := g.Decide(t.Context(), gate.Request{Authorization: []string{token}}); d.Reason != gate.Valid {
+		t.Fatalf("the token is decided %v", d.Reason)
+	}
+	for begin := time.Now(); cache.Stats().Flights > 0; runtime.Gosched() {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("the cache does not keep the answer")
+		}
 	}
 	return &authorization{gate: g, needs: g.Needs(), replies: newReplies(g)}
 }

@@ -129,7 +129,7 @@ func TestEveryEntryIsClearedOnceItHasEnded(t *testing.T) {
 func (es *ends) count() (n int) {
 	es.mu.Lock()
 	defer es.mu.Unlock()
-	for _, b := range es.buckets {
+	for _, b := range &es.buckets {
 		n += len(b)
 	}
 	return n
