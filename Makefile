@@ -126,11 +126,8 @@ peers: ## measure others that check tokens; OPA=, AUTHORINO= and OATHKEEPER= are
 # One profile for each kind of check, merged. It holds addresses and names of functions, nothing of requests.
 .PHONY: pgo
 pgo: ## make the profile again by which the compiler optimises the gateway (two minutes)
-	@all=$$(mktemp -d); trap 'rm -rf "$$all"' EXIT; n=0; \
-	for check in "ext_authz typical" "ext_authz minimal" "ext_authz header_map" "auth_request"; do \
-	  n=$$((n + 1)); \
-	  go run ./bench/check -rounds 5 -duration 2s -only "$$check" -flags "--cpu-profile $$all/$$n.pprof" >/dev/null; \
-	done; \
+	@all=$$(mktemp -d); trap 'rm -rf "$$all"' EXIT; \
+	go run ./bench/check -only costs -rounds 5 -duration 2s -flags "--cpu-profile $$all" >/dev/null; \
 	go tool pprof -proto "$$all"/*.pprof 2>/dev/null >cmd/bearergate/default.pgo
 
 $(TOOLS): tools/go.mod tools/go.sum

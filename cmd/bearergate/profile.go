@@ -6,13 +6,19 @@ import (
 	"runtime/pprof"
 )
 
-// profile writes where the processor's time goes into a file, until the function
-// that it returns is called. Without a name it does nothing.
+// profile writes where the processor's time goes into a file, or a new one if the
+// name is a folder's, until the function that it returns is called. Without a name
+// it does nothing.
 func profile(name string) (stop func() error, err error) {
 	if name == "" {
 		return func() error { return nil }, nil
 	}
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	var file *os.File
+	if info, failed := os.Stat(name); failed == nil && info.IsDir() {
+		file, err = os.CreateTemp(name, "bearergate-*.pprof")
+	} else {
+		file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ Logs go to standard error: JSON, or text on a terminal.`,
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&generatedCodec, "generated-codec", false, "read Envoy's checks by the generated protobuf types; slower, decides the same")
-	cmd.Flags().StringVar(&profileFile, "cpu-profile", "", "write where the processor's time went into `FILE`, in the form of pprof")
+	cmd.Flags().StringVar(&profileFile, "cpu-profile", "", "write where the processor's time went into `FILE`, or a new one if it is a folder, in the form of pprof")
 	return cmd
 }
 
