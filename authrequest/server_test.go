@@ -308,6 +308,7 @@ func TestEdgeThatDoesNotReadIsCutOff(t *testing.T) {
 		w.receive(t, http.MethodGet)
 		begin := time.Now()
 		w.send(t, lines(get("Bearer "+goodToken)))
+		synctest.Wait() // until the reply is on its way
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		if err := f.Shutdown(ctx); err != nil { // it waits until the reply is gone
