@@ -211,17 +211,24 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
 // unclear decides about a request that falls under no policy: it is refused as the
 // default policy words it.
 func (g *Gate) unclear(err error) Decision {
-	d := Decision{Reason: UnknownPolicy}
-	switch {
-	case errors.Is(err, policy.ErrPath):
-		d.Reason = BadPath
-	case errors.Is(err, policy.ErrHost):
-		d.Reason = BadHost
-	case errors.Is(err, policy.ErrMethod):
-		d.Reason = BadMethod
-	}
+	d := Decision{Reason: NoPolicy(err)}
 	g.log.refused(d.Reason, "", bearer.Token{}, err)
 	return d
+}
+
+// NoPolicy returns the reason for which a request is refused that falls under no
+// policy, by the error of [policy.Router.Choose].
+func NoPolicy(err error) Reason {
+	switch {
+	case errors.Is(err, policy.ErrPath):
+		return BadPath
+	case errors.Is(err, policy.ErrHost):
+		return BadHost
+	case errors.Is(err, policy.ErrMethod):
+		return BadMethod
+	default:
+		return UnknownPolicy
+	}
 }
 
 // unread decides about a request whose credential could not be read.

@@ -1,6 +1,9 @@
 package gate
 
-import "fmt"
+import (
+	"fmt"
+	"net/http"
+)
 
 // Outcome is what becomes of a request.
 type Outcome uint8
@@ -34,6 +37,23 @@ func (o Outcome) String() string {
 		return "allow"
 	default:
 		return fmt.Sprintf("outcome(%d)", uint8(o))
+	}
+}
+
+// Status returns the HTTP status that says it. An edge may have to be told another:
+// see package authrequest.
+func (o Outcome) Status() int {
+	switch o {
+	case Unauthorized:
+		return http.StatusUnauthorized
+	case Forbidden:
+		return http.StatusForbidden
+	case Refused:
+		return http.StatusBadRequest
+	case Allow:
+		return http.StatusOK
+	default:
+		return http.StatusServiceUnavailable
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -123,7 +122,7 @@ func (rs *replies) all() iter.Seq2[Reason, *Reply] {
 
 // build is the one place where a reply is made.
 func (rs *replies) build(reason Reason, description string, retryAfter time.Duration) *Reply {
-	r := &Reply{Policy: rs.policy}
+	r := &Reply{Status: reason.Outcome().Status(), Policy: rs.policy}
 	switch reason.Outcome() {
 	case Allow:
 		if reason != Valid || rs.identity.personal {
@@ -131,18 +130,14 @@ func (rs *replies) build(reason Reason, description string, retryAfter time.Dura
 		}
 		return rs.identity.allow(&Decision{}, rs.policy)
 	case Refused:
-		r.Status = http.StatusBadRequest
 		r.Body = []byte(refusedBody)
 	case Forbidden:
-		r.Status = http.StatusForbidden
 		r.Header = append(r.Header, Header{"WWW-Authenticate", rs.challenge(reason, description)})
 		r.Body = []byte(forbiddenBody)
 	case Unauthorized:
-		r.Status = http.StatusUnauthorized
 		r.Header = append(r.Header, Header{"WWW-Authenticate", rs.challenge(reason, description)})
 		r.Body = []byte(unauthorizedBody)
 	default:
-		r.Status = http.StatusServiceUnavailable
 		seconds := int64((min(max(retryAfter, minRetryAfter), maxRetryAfter) + time.Second - 1) / time.Second)
 		r.Header = append(r.Header, Header{"Retry-After", strconv.FormatInt(seconds, 10)})
 		r.Body = []byte(unavailableBody)

@@ -95,6 +95,7 @@ Exit codes: 0 good, 1 the answer is no, 2 wrong use or configuration, 3 could no
 		newEmulateCommand(),
 		newTokenCommand(),
 		newVerifyCommand(),
+		newExplainCommand(),
 		newConfigCommand(),
 		newCompletionCommand(),
 		newVersionCommand(),

@@ -141,7 +141,7 @@ func TestEveryHelpShowsAnExampleThatTheCommandUnderstands(t *testing.T) {
 		})
 	})
 	for _, name := range []string{
-		"", "serve", "quickstart", "emulate", "token", "verify", "config", "config check", "version",
+		"", "serve", "quickstart", "emulate", "token", "verify", "explain", "config", "config check", "version",
 		"completion bash", "completion zsh", "completion fish",
 	} {
 		if !strings.Contains("\n"+strings.Join(all, "\n")+"\n", "\n"+name+"\n") {
@@ -204,6 +204,7 @@ func TestEveryChoiceCompletesAndRefusesOtherWords(t *testing.T) {
 		{[]string{"verify"}, "--output", []string{"text", "json"}},
 		{[]string{"verify"}, "--encoding", []string{"multipart", "form"}},
 		{[]string{"config", "check"}, "--output", []string{"text", "json"}},
+		{[]string{"explain"}, "--output", []string{"text", "json"}},
 		{[]string{"version"}, "--output", []string{"text", "json"}},
 	} {
 		t.Run(strings.Join(test.words, " ")+" "+test.flag, func(t *testing.T) {

@@ -71,6 +71,8 @@ func TestWrongUseEndsWithTwoAndOneLine(t *testing.T) {
 		"verify":                  "no token; give --token-file FILE, or - for standard input",
 		"verify --timeout 0s":     "--timeout: give more than 0, for example 3s",
 		"verify --timeout -1s":    "--timeout: give more than 0, for example 3s",
+		"explain --config x":      `required flag(s) "url" not set; see bearergate explain --help`,
+		"explain --url https://x": `required flag(s) "config" not set; see bearergate explain --help`,
 		"verify --encoding gzip":  "write one of multipart, form; see bearergate verify --help",
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -142,8 +144,8 @@ func TestCompletionScriptsAreWhatTheShellsUnderstand(t *testing.T) {
 
 func TestCompletionKnowsCommands(t *testing.T) {
 	for line, want := range map[string]string{
-		"":             "completion config emulate help quickstart serve token verify version",
-		"help ":        "completion config emulate quickstart serve token verify version",
+		"":             "completion config emulate explain help quickstart serve token verify version",
+		"help ":        "completion config emulate explain quickstart serve token verify version",
 		"help config ": "check",
 		"config ":      "check",
 		"serve ":       "",

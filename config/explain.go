@@ -1,0 +1,129 @@
+package config
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/policy"
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+)
+
+// Explanation says what is known of a request before anybody looks at its token:
+// the policy that it falls under, and what that asks.
+type Explanation struct {
+	// Refused is why the request falls under no policy, and Reason the word for it;
+	// nil if it falls under one.
+	Refused error
+	Reason  gate.Reason
+
+	// Policy is the policy's name, and Asks the policy as it was written.
+	Policy string
+	Asks   *configv1.Policy
+	// Routes are those that match, the most specific one first. That one decides,
+	// unless the edge names the policy.
+	Routes []Match
+	// Verifiers are asked about the token: the first that is for it. There are none
+	// if the policy is public.
+	Verifiers []*configv1.Verifier
+	// Requires says in words what the request has to meet besides.
+	Requires []string
+	// Shadow is when the policy begins to be enforced; the zero time if it has no
+	// shadow.
+	Shadow time.Time
+}
+
+// Match is a route that matches a request.
+type Match struct {
+	// Route is its index in the file.
+	Route int
+	// Policy is the name of the policy that it leads to.
+	Policy string
+	// Says is what the route matches, in words; of its hosts only the one that counts.
+	Says string
+	// Behind says by what the first route comes before this one: host, path or
+	// methods. It is "" for the first, and for one that is equal to it.
+	Behind string
+}
+
+// errNobodyBelieves is about an edge whose word is not taken.
+var errNobodyBelieves = errors.New("no listener lets the edge name a policy; write trust.policy in the auth_request listener, or leave the name out")
+
+// Explain says under which policy of a configuration that [Load] or [Parse] returned
+// a request falls, and what that asks. An error means that no edge can put the
+// question so. It asks nobody.
+func Explain(c *configv1.Config, f policy.Facts) (*Explanation, error) {
+	if f.Named && !slices.ContainsFunc(entries(c.GetListeners()), believesNames) {
+		return nil, errNobodyBelieves
+	}
+	made, err := NewPolicies(c)
+	if err != nil {
+		return nil, err
+	}
+	made.Router.Read(needsOf(made)) // else a path that only an expression reads would not be checked
+	index, err := made.Router.Choose(&f)
+	if err != nil {
+		return &Explanation{Refused: err, Reason: gate.NoPolicy(err)}, nil
+	}
+	candidates, err := made.Router.Candidates(f)
+	if err != nil {
+		return nil, err
+	}
+	p := made.Messages[index]
+	e := &Explanation{Policy: made.Router.Names()[index], Asks: p, Requires: made.Requirements[index].Explain()}
+	for i, candidate := range candidates {
+		m := Match{
+			Route: candidate.Route, Policy: made.Router.Names()[candidate.Policy],
+			Says: describeRoute(c.GetRoutes()[candidate.Route], candidate.Host),
+		}
+		if i > 0 {
+			m.Behind = policy.Why(candidates[0], candidate)
+		}
+		e.Routes = append(e.Routes, m)
+	}
+	if !p.GetPublic() {
+		for _, name := range askedBy(p, c) {
+			e.Verifiers = append(e.Verifiers, verifierNamed(c, name))
+		}
+	}
+	e.Shadow, err = shadowEnd(p.GetShadow())
+	return e, err
+}
+
+// believesNames reports whether an edge may name a policy at a listener.
+func believesNames(e entry) bool {
+	switch l := e.fields.(type) {
+	case *configv1.ExtAuthz:
+		return true
+	case *configv1.AuthRequest:
+		return l.GetTrust().GetPolicy() != "none"
+	default:
+		return false
+	}
+}
+
+// describeRoute says what a route matches.
+func describeRoute(r *configv1.Route, host string) string {
+	var says []string
+	if host != "" {
+		says = append(says, "host "+host)
+	}
+	switch p := path(r.GetPath()); p.Kind {
+	case policy.ExactPath:
+		says = append(says, "path "+p.Text)
+	case policy.PrefixPath:
+		says = append(says, "path "+p.Text+" and below")
+	case policy.TemplatePath:
+		says = append(says, "path like "+p.Text)
+	case policy.AnyPath:
+	}
+	if len(r.GetMethods()) > 0 {
+		says = append(says, "method "+strings.Join(r.GetMethods(), ", "))
+	}
+	if len(says) == 0 {
+		return "everything"
+	}
+	return strings.Join(says, ", ")
+}
