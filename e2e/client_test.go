@@ -20,8 +20,10 @@ import (
 type request struct {
 	method string // GET if empty
 	host   string // api.example if empty
-	path   string // by default one of its own, which names the request in the edge's log
-	query  string // with its question mark
+	// path is by default one of its own, which names the request in the edge's log. The
+	// word CASE in it stands for that name.
+	path  string
+	query string // with its question mark
 	// lines are header lines, sent as they stand here, without an end of line. Over
 	// HTTP/2 they are cut at the colon.
 	lines   []string
@@ -66,7 +68,7 @@ func (e *edge) try(ctx context.Context, q request) (reply, string, error) {
 	name := e.run.nextCase()
 	q.lines = append([]string{caseHeader + ": " + name}, q.lines...)
 	q.method = either(q.method, http.MethodGet)
-	q.path = either(q.path, "/"+name) + q.query
+	q.path = strings.ReplaceAll(either(q.path, "/CASE"), "CASE", name) + q.query
 	q.proto = either(q.proto, "HTTP/1.1")
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -156,10 +158,14 @@ func inChunks(body []byte) []byte {
 }
 
 func (e *edge) overHTTP2(ctx context.Context, q request) (reply, error) {
-	path, query, _ := strings.Cut(q.path, "?")
+	raw, query, _ := strings.Cut(q.path, "?")
+	path, err := url.PathUnescape(raw)
+	if err != nil {
+		return reply{}, err
+	}
 	r := (&http.Request{
 		Method: q.method,
-		URL:    &url.URL{Scheme: "http", Host: e.address, Path: path, RawQuery: query},
+		URL:    &url.URL{Scheme: "http", Host: e.address, Path: path, RawPath: raw, RawQuery: query},
 		Host:   q.authority(),
 		Header: http.Header{},
 	}).WithContext(ctx)

@@ -74,7 +74,7 @@ func testEdgeLogs(t *testing.T, r *run) {
 				if strings.ContainsAny(path, "?") {
 					t.Errorf("a query is logged: %s", path)
 				}
-				logged[strings.TrimPrefix(path, "/")] = entry
+				logged[path[strings.LastIndexByte(path, '/')+1:]] = entry
 			}
 			for name, want := range wanted {
 				entry, ok := logged[name]
@@ -115,7 +115,7 @@ func (e *edge) explains(entry logEntry, want answer) error {
 		} else if entry.Reason != want.reason {
 			return fmt.Errorf("reason is %q", entry.Reason)
 		}
-		if want.status == http.StatusOK && entry.Source == "" {
+		if want == allowed && entry.Source == "" {
 			return fmt.Errorf("no source")
 		}
 	case "envoy-http":
@@ -126,8 +126,11 @@ func (e *edge) explains(entry logEntry, want answer) error {
 		}
 	case "nginx":
 		gate := fmt.Sprint(want.status)
-		if want.reason == notAsked {
+		switch {
+		case want.reason == notAsked:
 			gate = "502"
+		case want.status == http.StatusBadRequest:
+			gate = "403" // nginx would make 500 of a 400
 		}
 		if entry.GateStatus != gate {
 			return fmt.Errorf("gate_status is %q", entry.GateStatus)

@@ -44,8 +44,11 @@ type settings struct {
 	// policy is the default policy and cache what is remembered, in YAML; by default
 	// what the gateway makes of nothing.
 	policy, cache string
-	// faces are further fields of the listeners for edges, such as ", tls: {…}".
-	faces string
+	// faces are further fields of the listeners for edges, such as ", tls: {…}", and
+	// trust those of the one for HTTP alone.
+	faces, trust string
+	// verifiers are further ones, and more is what else stands in the file, in YAML.
+	verifiers, more string
 	// flags are further flags of serve.
 	flags []string
 }
@@ -54,16 +57,17 @@ func (s settings) yaml() string {
 	const free = "127.0.0.1:0"
 	return fmt.Sprintf(`listeners:
   ext_authz:    {address: %q%s}
-  auth_request: {address: %q%s}
+  auth_request: {address: %q%s%s}
   admin:        {address: %q}
 verifiers:
   - name: crm
     verifytoken: {url: %q}
     timeout: %s
-cache: %s
+%scache: %s
 default_policy: %s
 log: {level: debug}
-`, either(s.extAuthz, free), s.faces, either(s.authRequest, free), s.faces, either(s.admin, free), s.endpoint, s.timeout, either(s.cache, "{}"), either(s.policy, "{}"))
+%s`, either(s.extAuthz, free), s.faces, either(s.authRequest, free), s.faces, s.trust, either(s.admin, free),
+		s.endpoint, s.timeout, s.verifiers, either(s.cache, "{}"), either(s.policy, "{}"), s.more)
 }
 
 // startGateway runs bearergate serve and waits until it listens everywhere.

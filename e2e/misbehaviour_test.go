@@ -258,7 +258,7 @@ func testMisbehaviour(t *testing.T, r *run) {
 			say(403, "no\n", "Content-Type: text/plain"),
 			map[string]outcome{
 				"envoy-http": {status: 403, body: "no\n"},
-				"nginx":      {status: 403, body: "<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>\r\n<center><h1>403 Forbidden</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"},
+				"nginx":      {status: 403, body: forbiddenBody},
 				"caddy":      {status: 403, body: "no\n"},
 			},
 		},

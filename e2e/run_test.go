@@ -101,6 +101,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testTLS(t, r)
 		})
+		t.Run("under several policies", func(t *testing.T) {
+			t.Parallel()
+			testPolicies(t, r)
+		})
 		t.Run("over unix sockets", func(t *testing.T) {
 			t.Parallel()
 			testSockets(t, r)

@@ -33,12 +33,20 @@ func bearerLine(token string) []string { return []string{"Authorization: Bearer 
 // The bodies of refusals.
 const (
 	refusedBody     = `{"error":"missing or invalid auth token"}`
+	forbiddenBody   = `{"error":"the token does not allow this"}`
+	unclearBody     = `{"error":"the request is not acceptable: its path, host or method is unclear"}`
 	unavailableBody = `{"error":"the token could not be checked, try again later"}`
 )
 
 // check compares what a client got, and what reached the API, with the answer that
 // must be.
 func (s *stack) check(t *testing.T, e *edge, got reply, name string, want answer) {
+	t.Helper()
+	s.checkIn(t, "api", e, got, name, want)
+}
+
+// checkIn is check where the policy has another realm.
+func (s *stack) checkIn(t *testing.T, realm string, e *edge, got reply, name string, want answer) {
 	t.Helper()
 	if got.status != want.status {
 		t.Fatalf("got %d %q, want %d", got.status, got.body, want.status)
@@ -66,12 +74,26 @@ func (s *stack) check(t *testing.T, e *edge, got reply, name string, want answer
 		if got.body != refusedBody {
 			t.Errorf("body: got %q, want %q", got.body, refusedBody)
 		}
-		if len(challenges) != 1 || !strings.HasPrefix(challenges[0], `Bearer realm="api"`) {
+		if len(challenges) != 1 || !strings.HasPrefix(challenges[0], `Bearer realm="`+realm+`"`) {
 			t.Fatalf("WWW-Authenticate: got %q, want one challenge", challenges)
 		}
 		// RFC 6750 §3.1: a request without credentials is told no error.
 		if says := strings.Contains(challenges[0], "error="); says == (want.reason == "missing_token") {
 			t.Errorf("WWW-Authenticate: %q for %s", challenges[0], want.reason)
+		}
+	case http.StatusForbidden:
+		if got.body != forbiddenBody {
+			t.Errorf("body: got %q, want %q", got.body, forbiddenBody)
+		}
+		if len(challenges) != 1 || !strings.HasPrefix(challenges[0], `Bearer realm="`+realm+`", error="`+want.reason+`"`) {
+			t.Errorf("WWW-Authenticate: got %q, want one challenge", challenges)
+		}
+	case http.StatusBadRequest:
+		if got.body != unclearBody {
+			t.Errorf("body: got %q, want %q", got.body, unclearBody)
+		}
+		if challenges != nil {
+			t.Errorf("a challenge, though nobody looked at the token: %q", challenges)
 		}
 	case http.StatusServiceUnavailable:
 		if got.body != unavailableBody {
