@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,6 +70,14 @@ func testKeeping(t *testing.T, r *run) {
 			t.Run(kind.name, func(t *testing.T) {
 				t.Parallel()
 				testTwoPolicies(t, r, kind)
+			})
+		}
+	})
+	t.Run("under several policies", func(t *testing.T) {
+		for _, kind := range keepers() {
+			t.Run(kind.name, func(t *testing.T) {
+				t.Parallel()
+				testKeepingUnderPolicies(t, r, kind)
 			})
 		}
 	})
@@ -272,6 +281,63 @@ func testTwoPolicies(t *testing.T, r *run, kind edgeKind) {
 	for range 30 {
 		ask(&other, second, ones, invalidToken)
 		ask(one, first, others, invalidToken)
+	}
+}
+
+// testKeepingUnderPolicies: as the recipes stand, nothing is kept when the gateway has
+// several policies. With the change that they tell of, a request by another method or
+// path is asked about, since it may fall under another policy.
+func testKeepingUnderPolicies(t *testing.T, r *run, kind edgeKind) {
+	compares := kind
+	compares.name += ", and compare method and path"
+	switch kind.recipe.Program {
+	case "envoy":
+		compares.changes = append(slices.Clip(kind.changes),
+			[2]string{"local BY_PATH = false", "local BY_PATH = true"}, [2]string{"local ROUTES_NAME_NONE = false", "local ROUTES_NAME_NONE = true"})
+	default:
+		compares.changes = append(slices.Clip(kind.changes),
+			[2]string{`        "~^200 valid authorization(, host)?$" 0;`, ""},
+			[2]string{`        # "~^200 valid authorization(, method)`, `        "~^200 valid authorization(, method)`},
+			[2]string{`            proxy_cache_key "$proxy_host $uri $host`, `            # proxy_cache_key "$proxy_host $uri $host`},
+			[2]string{`            # proxy_cache_key "$proxy_host $uri $request_method`, `            proxy_cache_key "$proxy_host $uri $request_method`})
+	}
+	s := r.startStack(t, kind.name+", under policies", []edgeKind{kind, compares}, settings{
+		timeout: "3s", policy: "{edge_cache: 60s}", trust: ", trust: {original: x-original, policy: path}",
+		more: `policies:
+  - {name: reading, edge_cache: 60s, realm: reading, require: {expression: 'request.method == "GET"'}}
+routes:
+  - {hosts: [api.example], path: {prefix: /read}, policy: reading}
+`,
+	})
+	k, keeps := &keeper{s, s.edges[0]}, &keeper{s, s.edges[1]}
+	token := s.endpoint.issue(t)
+	ask := func(k *keeper, method, path string, want answer) {
+		t.Helper()
+		got, name := k.edge.send(t, request{method: method, path: path, lines: bearerLine(token)})
+		if got.status != want.status || len(s.api.of(name)) > 0 != (want == allowed) {
+			t.Errorf("%s: %s %s: got %d, want %d", k.edge.name, method, path, got.status, want.status)
+		}
+	}
+	const requests = 40
+	begin := k.decisions(t)
+	for range requests {
+		ask(k, "GET", "/read/x", allowed)
+	}
+	if asked := k.decisions(t) - begin; asked != requests {
+		t.Errorf("the gateway was asked %d times about %d requests, though the edge does not compare all", asked, requests)
+	}
+	begin = keeps.decisions(t)
+	for range requests {
+		ask(keeps, "GET", "/read/x", allowed)
+		ask(keeps, "POST", "/other", allowed)
+	}
+	if asked := keeps.decisions(t) - begin; asked > requests/2 {
+		t.Errorf("the gateway was asked %d times about %d requests that are alike", asked, 2*requests)
+	}
+	for range requests / 4 {
+		ask(keeps, "POST", "/read/x", insufficientScope)
+		ask(keeps, "POST", "/read/x/../../other", map[bool]answer{true: badPath, false: allowed}[kind.recipe.Program == "nginx"])
+		ask(keeps, "POST", "/other/../read/x", map[bool]answer{true: badPath, false: insufficientScope}[kind.recipe.Program == "nginx"])
 	}
 }
 

@@ -283,7 +283,7 @@ func testClaims(t *testing.T, s *stack) {
 	const lie = "a lie of the client"
 	names := []string{
 		"X-Bearergate-Reason", "x-bearergate-fingerprint", "X-BEARERGATE-FINGERPRINT", "X_Bearergate_Fingerprint", "X-Bearergate_Fingerprint",
-		"x_bearergate-fingerprint", "X_Bearergate_Reason", "X-Bearergate_Reason", "X-Bearergate-Depends-On", "X-Original-URI", "X-Original-Method",
+		"x_bearergate-fingerprint", "X_Bearergate_Reason", "X-Bearergate_Reason", "X-Bearergate-Depends-On", "X-Bearergate-Policy", "X-Bearergate-Edge", "X-Original-URI", "X-Original-Method",
 		"X-Envoy-Auth-Headers-To-Remove", "X-Envoy-Auth-Partial-Body", "X-Accel-Expires",
 	}
 	for _, e := range s.edges {
