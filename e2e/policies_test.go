@@ -139,7 +139,7 @@ var policyCases = []struct {
 	realm        string // api if empty
 	want         answer
 	told         [2]string // what the API is told in X-Partner and X-Editor
-	on           string    // the one program that it is for
+	on           string    // the programs that it is for; all if empty
 }{
 	{name: "default", token: "CRM", want: allowed, told: [2]string{"default", ""}},
 	{name: "default without a token", want: missingToken},
@@ -177,11 +177,11 @@ var policyCases = []struct {
 	{name: "the client's word for the policy that the edge names", path: "/partners/CASE", lines: []string{"X-Bearergate-Policy: open", "bearergate_policy: open"}, realm: "partners", want: missingToken},
 	{name: "the client's word in the query", path: "/CASE?/public/x&bearergate_policy=open", want: missingToken},
 
-	{name: "an encoded slash", path: "/a/..%2fb/CASE", token: "CRM", want: badPath, on: "nginx"},
-	{name: "two slashes", path: "/a//b/CASE", token: "CRM", want: badPath, on: "nginx"},
-	{name: "two slashes at the beginning", path: "//public/CASE", want: badPath, on: "nginx"},
-	{name: "two dots", path: "/public/../a/CASE", token: "CRM", want: badPath, on: "nginx"},
-	{name: "a bad path where the edge names the policy", path: "/partners/..%2f/partners/CASE", token: "CRM", want: badPath, on: "nginx"},
+	{name: "an encoded slash", path: "/a/..%2fb/CASE", token: "CRM", want: badPath, on: "nginx caddy"},
+	{name: "two slashes", path: "/a//b/CASE", token: "CRM", want: badPath, on: "nginx caddy"},
+	{name: "two slashes at the beginning", path: "//public/CASE", want: badPath, on: "nginx caddy"},
+	{name: "two dots", path: "/public/../a/CASE", token: "CRM", want: badPath, on: "nginx caddy"},
+	{name: "a bad path where the edge names the policy", path: "/partners/..%2f/partners/CASE", token: "CRM", want: badPath, on: "nginx caddy"},
 	{name: "an encoded slash, refused by Envoy", path: "/a/..%2fb/CASE", token: "CRM", want: badRequest, on: "envoy"},
 	{name: "two slashes, made plain", path: "//public//CASE", want: publicRoute, on: "envoy"},
 	{name: "two dots, made plain", path: "/public/../a/CASE", want: missingToken, on: "envoy"},
@@ -193,9 +193,33 @@ var policyCases = []struct {
 
 // testPolicies has one gateway with five policies behind each edge.
 func testPolicies(t *testing.T, r *run) {
+	const partner, copied = "                    - { exact: x-bearergate-fingerprint }\n", "copy_headers X-Bearergate-Fingerprint"
+	const removed = "request_header -X-Bearergate*\n"
+	const unsaid = "\t\t@unsaid_fingerprint header_regexp X-Bearergate-Fingerprint ^\\{\n\t\trequest_header @unsaid_fingerprint -X-Bearergate-Fingerprint\n"
+	other := func(name string) string {
+		return strings.NewReplacer("X-Bearergate-Fingerprint", name, "unsaid_fingerprint", "unsaid_"+name).Replace(unsaid)
+	}
+	envoyHTTP := edgeKind{name: "Envoy over HTTP with policies", recipe: deploy.EnvoyHTTP(), changes: [][2]string{
+		{partner, partner + "                    - { exact: x-partner }\n                    - { exact: x-editor }\n"},
+	}}
+	caddy := edgeKind{name: "Caddy with policies", recipe: deploy.Caddy(), changes: [][2]string{
+		{copied, copied + " X-Partner X-Editor"},
+		{removed, removed + "request_header -X-Partner\nrequest_header -X_Partner\nrequest_header -X-Editor\nrequest_header -X_Editor\n"},
+		{unsaid, unsaid + other("X-Partner") + other("X-Editor")},
+	}}
+	testUnderPolicies(t, r, underPolicies(t), "x-original", true)
+	testUnderPolicies(t, r, []edgeKind{envoyHTTP}, "as-asked", false)
+	testUnderPolicies(t, r, []edgeKind{caddy}, "x-forwarded", false)
+}
+
+// testUnderPolicies has edges that say in one way what they were asked, and that name
+// policies or not.
+func testUnderPolicies(t *testing.T, r *run, kinds []edgeKind, original string, names bool) {
+	t.Helper()
+	named := map[bool]string{true: "path", false: "none"}[names]
 	i := newIssuer(t, r)
-	s := r.startStack(t, "policies", underPolicies(t), settings{
-		timeout: "3s", trust: ", trust: {original: x-original, policy: path, peers: [127.0.0.1]}",
+	s := r.startStack(t, "policies and "+original, kinds, settings{
+		timeout: "3s", trust: fmt.Sprintf(", trust: {original: %s, policy: %s, peers: [127.0.0.1]}", original, named),
 		verifiers: fmt.Sprintf("  - name: sso\n    jwt: {issuer: %q, audiences: [orders], algorithms: [ES256], keys: {file: %q}}\n", issuerName, i.file),
 		policy:    "{verifiers: [crm], identity: [{name: X-Partner, constant: default}]}",
 		more:      policies,
@@ -210,8 +234,15 @@ func testPolicies(t *testing.T, r *run) {
 	lies := []string{"X-Partner: a lie", "x-partner: another", "X_Partner: a third", "X-Editor: a lie", "X_Editor: another"}
 	for _, e := range s.edges {
 		for _, test := range policyCases {
-			if test.on != "" && test.on != e.recipe.Program {
+			if test.on != "" && !strings.Contains(test.on, e.recipe.Program) {
 				continue
+			}
+			if !names && (strings.HasPrefix(test.path, "/partners/") || strings.HasPrefix(test.path, "/absent/")) {
+				continue
+			}
+			want := test.want
+			if want == badPath && (e.recipe.Program == "caddy" || e.recipe.Name == deploy.EnvoyHTTP().Name) {
+				want.status = http.StatusForbidden // they hand on what they are told
 			}
 			for _, proto := range e.speaks() {
 				t.Run(e.name+"/"+test.name+" over "+proto, func(t *testing.T) {
@@ -220,14 +251,14 @@ func testPolicies(t *testing.T, r *run) {
 						lines = append(lines, bearerLine(tokens[test.token](t))...)
 					}
 					got, name := e.send(t, request{proto: proto, method: test.method, host: test.host, path: test.path, lines: lines})
-					s.checkIn(t, either(test.realm, "api"), e, got, name, test.want)
-					if test.want == insufficientScope {
+					s.checkIn(t, either(test.realm, "api"), e, got, name, want)
+					if want == insufficientScope {
 						const want = `Bearer realm="editors", error="insufficient_scope", error_description="the token is good, but not for this", scope="orders:write"`
 						if challenge := got.header.Get("WWW-Authenticate"); challenge != want {
 							t.Errorf("WWW-Authenticate: got %s, want %s", challenge, want)
 						}
 					}
-					if test.want.status == http.StatusOK {
+					if want.status == http.StatusOK {
 						told(t, s.api.of(name)[0].header, test.told)
 					}
 				})
@@ -245,6 +276,9 @@ func told(t *testing.T, h http.Header, want [2]string) {
 		}
 	}
 	for name := range h {
+		if strings.HasPrefix(name, "X-Bearergate") {
+			t.Errorf("the API is told %s: %q, though the gateway does not say it", name, h[name])
+		}
 		if strings.Contains(name, "_") {
 			t.Errorf("the API got the client's %s", name)
 		}
