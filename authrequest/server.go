@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/bearergate/bearergate/gate"
@@ -49,7 +50,10 @@ const (
 
 // Server answers HTTP edges on its listeners. Its methods may be called
 // concurrently.
-type Server struct{ http *http.Server }
+type Server struct {
+	http    *http.Server
+	current atomic.Pointer[handler]
+}
 
 // NewServer returns a server that asks the gate about each request.
 func NewServer(g *gate.Gate, o Options) *Server {
@@ -59,8 +63,11 @@ func NewServer(g *gate.Gate, o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{&http.Server{
-		Handler:           newHandler(g, o.Trust),
+	s := &Server{}
+	s.Use(g, o.Trust)
+	s.http = &http.Server{
+		// A request is answered by one and the same, from its beginning to its end.
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.current.Load().ServeHTTP(w, r) }),
 		ReadHeaderTimeout: readHeaderTimeout,
 		WriteTimeout:      readHeaderTimeout + o.Wait + writeTime,
 		IdleTimeout:       idleTimeout,
@@ -68,8 +75,13 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 		// Otherwise net/http itself answers "OPTIONS *", with 200.
 		DisableGeneralOptionsHandler: true,
-	}}
+	}
+	return s
 }
+
+// Use has the server ask another gate, and believe other things, from now on.
+// Requests that have begun end with the gate from before.
+func (s *Server) Use(g *gate.Gate, t Trust) { s.current.Store(newHandler(g, t)) }
 
 // Serve answers on a listener until Shutdown. The error is nil after Shutdown,
 // and else says why the listener failed.

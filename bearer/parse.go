@@ -98,6 +98,17 @@ func NewParser(maxTokenBytes int) (*Parser, error) {
 	return p, nil
 }
 
+// WithMax returns a Parser that accepts tokens of up to another length, and gives
+// each token the same digest as this one.
+func (p *Parser) WithMax(maxTokenBytes int) (*Parser, error) {
+	other, err := NewParser(maxTokenBytes)
+	if err != nil {
+		return nil, err
+	}
+	other.key = p.key
+	return other, nil
+}
+
 // Parse reads the credential from all values of the request's Authorization
 // header, in the form in which an HTTP parser hands them out: without outer
 // white space, one string for each header line. A list without values, or with

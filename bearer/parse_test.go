@@ -129,6 +129,16 @@ func TestDigest(t *testing.T) {
 	if parse(p, "abc") == parse(other, "abc") {
 		t.Error("two Parsers share a key")
 	}
+	longer, err := p.WithMax(bearer.MaxTokenBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parse(p, "abc") != parse(longer, "abc") {
+		t.Error("another bound gives another digest")
+	}
+	if _, err := p.WithMax(bearer.MaxTokenBytes + 1); err == nil {
+		t.Error("a Parser for tokens that are too long was made")
+	}
 	// Lengths around the border between the two ways to digest.
 	seen := map[bearer.Digest]int{}
 	for n := 1; n < 600; n++ {

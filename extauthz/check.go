@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -19,22 +20,35 @@ import (
 // authorization implements envoy.service.auth.v3.Authorization.
 type authorization struct {
 	authv3.UnimplementedAuthorizationServer
+	current atomic.Pointer[decider]
+}
+
+// decider is a gate, with all that is made of it ahead. It is never changed: a
+// request is read, decided and answered by one and the same.
+type decider struct {
 	gate    *gate.Gate
 	needs   gate.Needs
+	shape   *shape
 	replies replies
+}
+
+func newDecider(g *gate.Gate) *decider {
+	needs := g.Needs()
+	return &decider{gate: g, needs: needs, shape: checkShape(needs), replies: newReplies(g)}
 }
 
 // Check decides about a request by the generated types. It returns no error,
 // because Envoy would make a reply of its own from it.
 func (a *authorization) Check(ctx context.Context, check *authv3.CheckRequest) (r *authv3.CheckResponse, err error) {
+	by := a.current.Load()
 	defer func() {
 		if value := recover(); value != nil {
-			d := a.gate.Recovered(value)
-			r, err = a.replies.message(&d, a.gate.Reply(&d)), nil
+			d := by.gate.Recovered(value)
+			r, err = by.replies.message(&d, by.gate.Reply(&d)), nil
 		}
 	}()
-	d := a.gate.Decide(ctx, request(check, a.needs))
-	return a.replies.message(&d, a.gate.Reply(&d)), nil
+	d := by.gate.Decide(ctx, request(check, by.needs))
+	return by.replies.message(&d, by.gate.Reply(&d)), nil
 }
 
 // request returns what the gate needs to know of a request.

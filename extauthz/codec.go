@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
@@ -18,11 +19,11 @@ import (
 // other method to the generated types.
 type codec struct {
 	generated encoding.CodecV2
-	root      *shape
+	current   *atomic.Pointer[decider]
 }
 
-func newCodec(needs gate.Needs) *codec {
-	return &codec{generated: encoding.GetCodecV2(encodingproto.Name), root: checkShape(needs)}
+func newCodec(current *atomic.Pointer[decider]) *codec {
+	return &codec{generated: encoding.GetCodecV2(encodingproto.Name), current: current}
 }
 
 // Name is that of the codec which it stands for.
@@ -44,10 +45,11 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.generated.Unmarshal(data, v)
 	}
 	q.reset()
+	q.by = c.current.Load()
 	for _, buffer := range data {
 		q.buf = append(q.buf, buffer.ReadOnlyData()...)
 	}
-	q.read(c.root)
+	q.read(q.by.shape)
 	return nil
 }
 
@@ -71,8 +73,7 @@ const maxKeptBuffer = 64 << 10
 
 // handleCheck is the method handler of Check.
 func handleCheck(server any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (reply any, err error) { //nolint:revive // grpc's order
-	a, ok := server.(*authorization)
-	if !ok {
+	if _, ok := server.(*authorization); !ok {
 		panic("extauthz: Check is registered for another server")
 	}
 	q, _ := questions.Get().(*question)
@@ -84,25 +85,25 @@ func handleCheck(server any, ctx context.Context, decode func(any) error, _ grpc
 	if err := decode(q); err != nil {
 		return nil, err // too long, or cut off: the transport's affair
 	}
-	return a.answer(ctx, q), nil
+	return q.by.answer(ctx, q), nil
 }
 
 // answer decides about a question. What the gate is given lies in the question's
 // buffer, which is used again: who keeps it, clones it.
-func (a *authorization) answer(ctx context.Context, q *question) (r *encoded) {
+func (by *decider) answer(ctx context.Context, q *question) (r *encoded) {
 	defer func() {
 		if value := recover(); value != nil {
-			d := a.gate.Recovered(value)
-			r = a.replies.wire(&d, a.gate.Reply(&d))
+			d := by.gate.Recovered(value)
+			r = by.replies.wire(&d, by.gate.Reply(&d))
 		}
 	}()
 	d := gate.Decision{} // unavailable, as long as nobody has said otherwise
 	if q.err == nil {
-		d = a.gate.Decide(ctx, q.request())
+		d = by.gate.Decide(ctx, q.request())
 	} else {
-		d = a.gate.Unreadable(q.err)
+		d = by.gate.Unreadable(q.err)
 	}
-	return a.replies.wire(&d, a.gate.Reply(&d))
+	return by.replies.wire(&d, by.gate.Reply(&d))
 }
 
 // serviceDesc is the generated description of the service with our handler.

@@ -131,7 +131,8 @@ func TestWhatAnEnvoyThatKeepsAnswersIsTold(t *testing.T) {
 			want := &authv3.CheckResponse{
 				Status: &status.Status{}, HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok}, DynamicMetadata: metadata,
 			}
-			a := &authorization{gate: g, replies: newReplies(g)}
+			a := &authorization{}
+			a.current.Store(newDecider(g))
 			byMessage, byWire := ask(t, a, "Bearer "+token)
 			if diff := cmp.Diff(want, byMessage, protocmp.Transform()); diff != "" {
 				t.Errorf("%s, by the generated types (-want +got):\n%s", test.name, diff)
@@ -166,7 +167,7 @@ func ask(t *testing.T, a *authorization, header string) (byMessage, byWire *auth
 		t.Fatal(err)
 	}
 	byWire = &authv3.CheckResponse{}
-	if err := proto.Unmarshal(onWire(t.Context(), newCodec(gate.Needs{}), a, mem.BufferSlice{mem.SliceBuffer(wire)}).Materialize(), byWire); err != nil {
+	if err := proto.Unmarshal(onWire(t.Context(), newCodec(&a.current), a, mem.BufferSlice{mem.SliceBuffer(wire)}).Materialize(), byWire); err != nil {
 		t.Fatal(err)
 	}
 	return byMessage, byWire

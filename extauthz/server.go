@@ -54,10 +54,11 @@ const (
 
 // Server answers Envoy on its listeners. Its methods may be called concurrently.
 type Server struct {
-	grpc        *grpc.Server
-	health      *health.Server
-	stopWatches context.CancelFunc
-	connections connections
+	grpc          *grpc.Server
+	health        *health.Server
+	authorization *authorization
+	stopWatches   context.CancelFunc
+	connections   connections
 }
 
 // NewServer returns a server that asks the gate about each request. Goroutines of
@@ -70,6 +71,8 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		o.MaxMessageBytes = 1 << 20
 	}
 	stopping, stop := context.WithCancel(context.Background())
+	a := &authorization{}
+	a.current.Store(newDecider(g))
 	service, settings := &authv3.Authorization_ServiceDesc, []grpc.ServerOption{
 		grpc.StreamInterceptor(endWatches(stopping)),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
@@ -84,14 +87,18 @@ func NewServer(g *gate.Gate, o Options) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 	}
 	if !o.GeneratedCodec {
-		service, settings = serviceDesc(), append(settings, grpc.ForceServerCodecV2(newCodec(g.Needs())))
+		service, settings = serviceDesc(), append(settings, grpc.ForceServerCodecV2(newCodec(&a.current)))
 	}
-	s := &Server{stopWatches: stop, grpc: grpc.NewServer(settings...), health: health.NewServer()}
-	s.grpc.RegisterService(service, &authorization{gate: g, needs: g.Needs(), replies: newReplies(g)})
+	s := &Server{stopWatches: stop, grpc: grpc.NewServer(settings...), health: health.NewServer(), authorization: a}
+	s.grpc.RegisterService(service, a)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	return s
 }
+
+// Use has the server ask another gate from now on. Checks that it has begun to read
+// end with the gate from before.
+func (s *Server) Use(g *gate.Gate) { s.authorization.current.Store(newDecider(g)) }
 
 // Serve answers on a listener until Shutdown. The error is nil after Shutdown,
 // and else says why the listener failed.

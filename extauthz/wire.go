@@ -135,6 +135,8 @@ func packed(f protoreflect.FieldDescriptor, kind fieldKind) fieldKind {
 
 // question is what the gate needs of a CheckRequest. Its strings lie in buf.
 type question struct {
+	// by is who decides about it, from its first byte to its reply.
+	by  *decider
 	buf []byte
 	// authorization are the entries of the map headers that are called so, in
 	// whatever letter case. One key has one value: the last.

@@ -385,7 +385,9 @@ func newAuthorization(t testing.TB, change ...func(*gate.Options)) *authorizatio
 			t.Fatal("the cache does not keep the answer")
 		}
 	}
-	return &authorization{gate: g, needs: g.Needs(), replies: newReplies(g)}
+	a := &authorization{}
+	a.current.Store(newDecider(g))
+	return a
 }
 
 // onWire is what happens to a check between the bytes that came and those that go.
@@ -427,7 +429,7 @@ func testCachedCheck(t *testing.T, allowed float64, change ...func(*gate.Options
 		t.Skip("the race detector makes sync.Pool forget")
 	}
 	a := newAuthorization(t, change...)
-	c := newCodec(a.needs)
+	c := newCodec(&a.current)
 	for name, check := range map[string]func(*authv3.CheckRequest){
 		"headers": func(*authv3.CheckRequest) {},
 		"header_map": func(r *authv3.CheckRequest) {
@@ -459,7 +461,7 @@ func testCachedCheck(t *testing.T, allowed float64, change ...func(*gate.Options
 // buffers. A token that were kept without a memory of its own would become another.
 func TestABufferIsUsedAgainWithoutHarm(t *testing.T) {
 	a := newAuthorization(t)
-	c := newCodec(a.needs)
+	c, by := newCodec(&a.current), a.current.Load()
 	q := &question{}
 	for i := range 200 {
 		token := fmt.Sprintf("token-%03d-%s", i, strings.Repeat("x", i))
@@ -475,10 +477,10 @@ func TestABufferIsUsedAgainWithoutHarm(t *testing.T) {
 		if len(q.values) != 1 || q.values[0] != "Bearer "+token {
 			t.Fatalf("got %q, want %q", q.values, token)
 		}
-		if got := a.answer(t.Context(), q); got != a.replies.allowed[0].valid[verifier.FromEndpoint][0] {
+		if got := by.answer(t.Context(), q); got != by.replies.allowed[0].valid[verifier.FromEndpoint][0] {
 			t.Fatalf("token %d is not allowed by a call of its own", i)
 		}
-		if got := a.answer(t.Context(), q); got != a.replies.allowed[0].valid[verifier.FromCache][0] {
+		if got := by.answer(t.Context(), q); got != by.replies.allowed[0].valid[verifier.FromCache][0] {
 			t.Fatalf("token %d is not remembered", i)
 		}
 		clear(q.buf[:cap(q.buf)])
@@ -487,7 +489,7 @@ func TestABufferIsUsedAgainWithoutHarm(t *testing.T) {
 
 func BenchmarkCheckOnTheWire(b *testing.B) {
 	a := newAuthorization(b)
-	c := newCodec(a.needs)
+	c := newCodec(&a.current)
 	wire, err := proto.Marshal(typical())
 	if err != nil {
 		b.Fatal(err)
