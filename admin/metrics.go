@@ -24,6 +24,12 @@ type Metrics struct {
 	notAfter  *prometheus.GaugeVec
 	reloaded  *prometheus.GaugeVec
 	refused   *prometheus.CounterVec
+	stages    *asked[Stages]
+	shadows   *asked[time.Time]
+	// What is shown of reloads.
+	reloads      *prometheus.CounterVec
+	lastGood     prometheus.Gauge
+	lastGoodTime prometheus.Gauge
 }
 
 // NewMetrics returns metrics of a gateway of this version.
@@ -55,15 +61,59 @@ func NewMetrics(version string) *Metrics {
 			Name: "bearergate_tls_handshakes_refused_total",
 			Help: "Connections to a listener that did not come through their TLS handshake, by reason.",
 		}, []string{"listener", "reason"}),
+		stages:  newStages(),
+		shadows: newShadows(),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bearergate_config_reloads_total",
+			Help: "Times that the configuration was read again, by result: applied, unchanged, or refused because something is wrong with it.",
+		}, []string{"result"}),
+		lastGood: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "bearergate_config_last_reload_successful",
+			Help: "0 while the configuration that was read last cannot be used and the one from before is in force, else 1.",
+		}),
+		lastGoodTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "bearergate_config_last_reload_success_timestamp_seconds",
+			Help: "When a configuration was last read that could be used, at the start too, as a Unix time.",
+		}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "bearergate_build_info",
 		Help: "1, with the version of the gateway and of Go.",
 	}, []string{"version", "go_version"})
+	for _, result := range []string{Applied, Unchanged, Refused} {
+		m.reloads.WithLabelValues(result) // a rate needs a zero to start from
+	}
 	build.WithLabelValues(version, goVersion()).Set(1)
-	m.registry.MustRegister(m.decisions, m.calls, m.panics, m.notAfter, m.reloaded, m.refused, build,
+	m.registry.MustRegister(m.decisions, m.calls, m.panics, m.notAfter, m.reloaded, m.refused, m.stages, m.shadows,
+		m.reloads, m.lastGood, m.lastGoodTime, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// Labels whose series can go.
+const (
+	ListenerLabel = "listener"
+	PolicyLabel   = "policy"
+	VerifierLabel = "verifier"
+)
+
+// Forget drops all series whose label has a value: of a listener, a policy or a
+// verifier that is no more.
+func (m *Metrics) Forget(label, value string) {
+	match := prometheus.Labels{label: value}
+	m.decisions.DeletePartialMatch(match)
+	m.calls.DeletePartialMatch(match)
+	if label == ListenerLabel {
+		m.ForgetCertificate(value)
+	}
+}
+
+// ForgetCertificate drops the series of a listener that speaks TLS no more.
+func (m *Metrics) ForgetCertificate(listener string) {
+	match := prometheus.Labels{ListenerLabel: listener}
+	m.notAfter.DeletePartialMatch(match)
+	m.reloaded.DeletePartialMatch(match)
+	m.refused.DeletePartialMatch(match)
 }
 
 func goVersion() string {
@@ -104,20 +154,6 @@ func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(g
 	}
 }
 
-// Shadow shows whether a policy lets through what it refuses, which it does until a
-// time.
-func (m *Metrics) Shadow(policy string, until time.Time) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "bearergate_policy_shadow", Help: "1 while a policy lets through what it refuses, else 0; only for policies with shadow.",
-		ConstLabels: prometheus.Labels{"policy": policy},
-	}, func() float64 {
-		if time.Now().Before(until) {
-			return 1
-		}
-		return 0
-	}))
-}
-
 // Calls returns the function that records the calls to a verifier.
 func (m *Metrics) Calls(name string) func(verifier.Outcome, time.Duration) {
 	var observers [verifier.Outcomes]prometheus.Observer
@@ -152,44 +188,11 @@ func (c CertificateMetrics) NotAfter(end time.Time) { c.notAfter.Set(float64(end
 
 // Reloaded shows whether the files can be used.
 func (c CertificateMetrics) Reloaded(good bool) {
-	value := 0.
-	if good {
-		value = 1
-	}
-	c.reloaded.Set(value)
+	c.reloaded.Set(number(good))
 }
 
 // Refused counts a connection.
 func (c CertificateMetrics) Refused(reason string) { c.refused[reason].Inc() }
-
-// Verifier shows how the stages in front of a verifier stand. The functions are
-// called when somebody asks for the metrics.
-func (m *Metrics) Verifier(name string, guard func() verifier.GuardStats, cache func() verifier.CacheStats) {
-	label := prometheus.Labels{"verifier": name}
-	gauge := func(name, help string, value func() float64) {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: label}, value))
-	}
-	counter := func(name, help string, value func() float64) {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: label}, value))
-	}
-	gauge("bearergate_verifier_calls_in_flight", "Calls to a verifier that are under way.",
-		func() float64 { return float64(guard().Calls) })
-	gauge("bearergate_verifier_calls_waiting", "Calls to a verifier that wait for their turn.",
-		func() float64 { return float64(guard().Waiting) })
-	counter("bearergate_verifier_calls_shed_total", "Calls to a verifier that were not made because too many waited, or waited too long.",
-		func() float64 { return float64(guard().Shed) })
-	gauge("bearergate_verifier_breaker_open", "1 while the breaker of a verifier lets no call through, else 0.",
-		func() float64 {
-			if guard().Open {
-				return 1
-			}
-			return 0
-		})
-	counter("bearergate_cache_rejected_total", "Answers that the cache had no room for; many of them mean that cache.max_tokens is too small.",
-		func() float64 { return float64(cache().Rejected) })
-	gauge("bearergate_cache_denied_tokens", "Tokens that an operator has denied.",
-		func() float64 { return float64(cache().Denied) })
-}
 
 // Panicked counts a panic.
 func (m *Metrics) Panicked() { m.panics.Inc() }

@@ -28,10 +28,13 @@ import (
 func whole(m *admin.Metrics) {
 	m.Decisions("ext_authz", []string{"default"}, nil)
 	m.Decisions("auth_request", []string{"default"}, nil)
-	m.Shadow("tried", time.Unix(0, 0))
+	m.Shadows(map[string]time.Time{"tried": time.Unix(0, 0)})
 	m.Calls("crm")
 	m.Certificate("ext_authz", []string{"plaintext", "timeout"})
-	m.Verifier("crm", func() verifier.GuardStats { return verifier.GuardStats{} }, func() verifier.CacheStats { return verifier.CacheStats{} })
+	m.Verifiers(map[string]admin.Stages{"crm": {
+		Guard: func() verifier.GuardStats { return verifier.GuardStats{} },
+		Cache: func() verifier.CacheStats { return verifier.CacheStats{} },
+	}})
 }
 
 // families asks for the metrics.
@@ -217,7 +220,9 @@ func TestStagesAreShownAsTheyAre(t *testing.T) {
 	f := start(t)
 	guard := verifier.GuardStats{Calls: 1, Waiting: 2, Shed: 3, Open: true}
 	cache := verifier.CacheStats{Rejected: 4, Denied: 5, Flights: 6}
-	f.metrics.Verifier("crm", func() verifier.GuardStats { return guard }, func() verifier.CacheStats { return cache })
+	f.metrics.Verifiers(map[string]admin.Stages{"crm": {
+		Guard: func() verifier.GuardStats { return guard }, Cache: func() verifier.CacheStats { return cache },
+	}})
 	expect := func(want map[string]float64) {
 		t.Helper()
 		got := f.series(t)

@@ -148,12 +148,13 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 // shadows says which policies are not enforced yet, loudly, and returns their names.
 func (g *Gateway) shadows(policies []gate.Policy, metrics *admin.Metrics) []string {
 	var names []string
+	ends := map[string]time.Time{}
 	for _, p := range policies {
 		if p.Shadow.IsZero() {
 			continue
 		}
 		names = append(names, p.Name)
-		metrics.Shadow(p.Name, p.Shadow)
+		ends[p.Name] = p.Shadow
 		until := slog.String("until", p.Shadow.UTC().Format(time.RFC3339))
 		if time.Now().Before(p.Shadow) {
 			g.logger.Warn("a policy is in shadow: it lets through what it refuses", slog.String("policy", p.Name), until)
@@ -161,6 +162,7 @@ func (g *Gateway) shadows(policies []gate.Policy, metrics *admin.Metrics) []stri
 			g.logger.Info("the shadow of a policy is over: it is enforced; take shadow out of the configuration", slog.String("policy", p.Name), until)
 		}
 	}
+	metrics.Shadows(ends)
 	return names
 }
 

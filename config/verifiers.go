@@ -33,6 +33,7 @@ type stack struct {
 	path   string // in the configuration
 	fields *configv1.Verifier
 	cache  *verifier.Cache
+	stages admin.Stages
 	close  []func() // what is behind the cache, to be closed when nobody asks any more
 }
 
@@ -46,6 +47,11 @@ func buildVerifiers(c *configv1.Config, logger *slog.Logger, metrics *admin.Metr
 			return vs, err
 		}
 	}
+	stages := map[string]admin.Stages{}
+	for name, s := range vs.byName {
+		stages[name] = s.stages
+	}
+	metrics.Verifiers(stages)
 	return vs, nil
 }
 
@@ -90,7 +96,7 @@ func (vs *verifiers) build(s *stack) error {
 	if err != nil {
 		return err
 	}
-	vs.metrics.Verifier(v.GetName(), guard.Stats, s.cache.Stats)
+	s.stages = admin.Stages{Guard: guard.Stats, Cache: s.cache.Stats}
 	return nil
 }
 
