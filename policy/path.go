@@ -67,8 +67,8 @@ func checkPath(raw string, buf []byte) (string, error) {
 	case len(raw) > maxPath:
 		return "", errLongPath
 	}
-	encoded, wide := false, false
-	segment := 1 // where it begins
+	encoded, wide := 0, false // where the first % is, which is not the slash
+	segment := 1              // where a segment begins
 	for i := 1; i < len(raw); i++ {
 		switch classes[raw[i]] {
 		case plain:
@@ -81,7 +81,9 @@ func checkPath(raw string, buf []byte) (string, error) {
 			}
 			segment = i + 1
 		case percent:
-			encoded = true
+			if encoded == 0 {
+				encoded = i
+			}
 		case beyondASCII:
 			wide = true
 		case refused:
@@ -91,8 +93,8 @@ func checkPath(raw string, buf []byte) (string, error) {
 	if isDots(raw[segment:]) {
 		return "", errDots
 	}
-	if encoded {
-		return decodePath(raw, buf)
+	if encoded > 0 {
+		return decodePath(raw, encoded, wide, buf)
 	}
 	if wide && !utf8.ValidString(raw) {
 		return "", errPathNotUTF8
@@ -100,49 +102,68 @@ func checkPath(raw string, buf []byte) (string, error) {
 	return raw, nil
 }
 
-// decodePath decodes a path whose raw form has been checked.
-func decodePath(raw string, buf []byte) (string, error) {
+// decodePath decodes a path whose raw form has been checked, from its first % on.
+func decodePath(raw string, first int, wide bool, buf []byte) (string, error) {
 	if cap(buf) < len(raw) {
 		buf = make([]byte, 0, len(raw))
 	}
-	buf = buf[:0]
-	for i := 0; i < len(raw); i++ {
-		c := raw[i]
-		if c != '%' {
-			buf = append(buf, c)
-			continue
-		}
-		if i+2 >= len(raw) || !isHex(raw[i+1]) || !isHex(raw[i+2]) {
+	buf = append(buf[:0], raw[:first]...)
+	unsure := false // whether a segment may be one of dots, or encoded once more
+	for rest := raw[first:]; ; {
+		if len(rest) < 3 || !isHex(rest[1]) || !isHex(rest[2]) {
 			return "", errEncoding
 		}
-		c = unhex(raw[i+1])<<4 | unhex(raw[i+2])
+		c := unhex(rest[1])<<4 | unhex(rest[2])
 		switch {
 		case c == '/' || c == '\\':
 			return "", errEncodedSlash
 		case c == '?' || c == '#': // part of a name; only bare ones end the path
+		case c == '%':
+			unsure = true
+		case c == '.' || c == ' ':
+			// The segment is one of dots only if that is so up to here.
+			before := buf[len(buf)-1]
+			unsure = unsure || before == '/' || before == '.' || before == ' '
+		case c >= utf8.RuneSelf:
+			wide = true
 		case classes[c] == refused:
 			return "", refusal(c)
 		}
 		buf = append(buf, c)
-		i += 2
+		rest = rest[3:]
+		next := strings.IndexByte(rest, '%')
+		if next < 0 {
+			buf = append(buf, rest...)
+			break
+		}
+		buf = append(buf, rest[:next]...)
+		rest = rest[next:]
 	}
 	path := unsafe.String(unsafe.SliceData(buf), len(buf)) // nobody writes to buf from here on
-	if !utf8.ValidString(path) {
+	if wide && !utf8.ValidString(path) {
 		return "", errPathNotUTF8
 	}
-	for rest := path[1:]; ; {
-		segment, after, more := strings.Cut(rest, "/")
+	if unsure {
+		if err := checkDecoded(path); err != nil {
+			return "", err
+		}
+	}
+	return path, nil
+}
+
+// checkDecoded looks at each segment of a decoded path.
+func checkDecoded(path string) error {
+	for rest, more := path[1:], true; more; {
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/") // strings.SplitSeq would move the path to the heap
 		if isDots(segment) {
-			return "", errDots
+			return errDots
 		}
 		if isEncoded(segment) {
-			return "", errEncodedTwice
+			return errEncodedTwice
 		}
-		if !more {
-			return path, nil
-		}
-		rest = after
 	}
+	return nil
 }
 
 // refusal says what is wrong with a byte that no path may have.

@@ -74,6 +74,10 @@ func TestPathsThatProgramsReadInDifferentWaysAreRefused(t *testing.T) {
 		"what hides in the second half":        {"/a%20b/../c", "dots"},
 		"a backslash among encodings":          {`/a%20b\c`, "backslash"},
 		"a tab between slashes":                {"/a/\t/b", "control"},
+		"a space and an encoded dot":           {"/a/ %2e/b", "dots"},
+		"an encoded dot behind a space":        {"/a/%20%2e", "dots"},
+		"dots behind a good encoding":          {"/%61b/%2e%2e/c", "dots"},
+		"twice, behind a good encoding":        {"/%61/%252e", "twice"},
 		"a segment of an encoded space is one": {"/a/%20./b", "dots"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,6 +108,8 @@ func TestPathsAreComparedDecoded(t *testing.T) {
 		"/café":                   "/café",
 		"/a:b/c=d/e@f/g+h/i,j/$k": "/a:b/c=d/e@f/g+h/i,j/$k",
 		"/100%25":                 "/100%",
+		"/a%2e%2e":                "/a..",
+		"/%2e%2ea/%20b/a%20%2e":   "/..a/ b/a .",
 		"/100%25/x":               "/100%/x",
 		"/why%3f":                 "/why?",
 		"/issue%231":              "/issue#1",

@@ -73,6 +73,7 @@ func BenchmarkChoose(b *testing.B) {
 			{"below", policy.Facts{Method: "GET", Host: fmt.Sprintf("api-%d.partners.example.com", last), Path: "/v1/customers/4711/invoices"}},
 			{"suffix", policy.Facts{Method: "GET", Host: "www.partners.example.com", Path: fmt.Sprintf("/shared/%d", n-1)}},
 			{"none", policy.Facts{Method: "GET", Host: "www.example.net", Path: "/v1/customers/4711"}},
+			{"letters", policy.Facts{Method: "GET", Host: fmt.Sprintf("api-%d.partners.example.com", last), Path: "/v1/customers/M%C3%BCller%20%26%20S%C3%B6hne/orders/0815"}},
 			{"encoded", policy.Facts{Method: "GET", Host: fmt.Sprintf("api-%d.partners.example.com", last), Path: "/v1/customers/47%2011/orders/0815"}},
 		} {
 			b.Run(fmt.Sprintf("routes=%d/%s", n, test.name), func(b *testing.B) {
