@@ -3,6 +3,7 @@ package authrequest
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,6 +25,9 @@ type Trust struct {
 	// Secret, if it is not empty, is what the header X-Bearergate-Edge must hold, or
 	// else the request is not the edge's.
 	Secret string
+	// Client, if it is set, says whether the client certificate of a connection, which
+	// was verified, is an edge's. A connection without one is nobody's.
+	Client func(*x509.Certificate) bool
 	// Peers, if there are any, are the addresses of edges; others are refused.
 	Peers []netip.Prefix
 }
@@ -85,6 +89,7 @@ func newTrust(t Trust, needs gate.Needs) trust {
 // Why a request is not believed. They hold nothing of it.
 var (
 	errNoSecret = errors.New("the request does not have the one header " + SecretHeader + " with the secret of the edge; see trust.secret of the listener")
+	errClient   = errors.New("the connection has no client certificate with a name of trust.client_names")
 	errPeer     = errors.New("the request does not come from an address of trust.peers")
 	errNotAsked = errors.New("the path does not begin with " + Prefix + " and a slash")
 )
@@ -99,6 +104,11 @@ func (t *trust) check(r *http.Request) error {
 		// Digests have one length, so the time tells nothing of the secret's.
 		if got := sha256.Sum256([]byte(values[0])); subtle.ConstantTimeCompare(got[:], t.secret[:]) != 1 {
 			return errNoSecret
+		}
+	}
+	if t.Client != nil {
+		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || !t.Client(r.TLS.VerifiedChains[0][0]) {
+			return errClient
 		}
 	}
 	if len(t.Peers) == 0 {

@@ -1,6 +1,7 @@
 package authrequest_test
 
 import (
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -175,5 +176,13 @@ func TestAPublicRouteTellsNothingOfTheToken(t *testing.T) {
 	good := f.ask(t, asking("GET /auth", "X-Original-URI: /x", "X-Original-Method: GET", "X-Original-Host: api.example.com", "Authorization: Bearer "+goodToken))
 	if good.StatusCode != http.StatusOK || good.Header.Get("X-Partner") != "crm" || good.Header.Get("X-Envoy-Auth-Headers-To-Remove") != "authorization" {
 		t.Errorf("%d %v", good.StatusCode, good.Header)
+	}
+}
+
+// TestAConnectionWithoutACertificateIsNobodys, whatever its request says.
+func TestAConnectionWithoutACertificateIsNobodys(t *testing.T) {
+	f := startTCP(t, authrequest.Options{Trust: authrequest.Trust{Client: func(*x509.Certificate) bool { return true }}})
+	if got := f.ask(t, asking("GET /auth")); got.StatusCode != http.StatusServiceUnavailable || got.Header.Get("X-Bearergate-Reason") != "untrusted_edge" {
+		t.Errorf("%d %s", got.StatusCode, got.Header.Get("X-Bearergate-Reason"))
 	}
 }

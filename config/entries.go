@@ -1,6 +1,12 @@
 package config
 
-import configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/bearergate/bearergate/policy"
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+)
 
 // entry is a listener of the configuration, of whatever kind.
 type entry struct {
@@ -16,6 +22,32 @@ type fields interface {
 	GetAddress() string
 	GetTls() *configv1.Tls
 	GetSocket() *configv1.Socket
+}
+
+// faces are what the messages of the listeners have that proxies ask.
+type faces interface {
+	GetPolicies() []string
+	GetDefaultPolicy() string
+}
+
+// served gives the names of the policies that a listener serves, its default one first; none if these are all of them, and
+// it is the file's.
+func (e *entry) served(all []string) []string {
+	l, ok := e.fields.(faces)
+	if !ok || len(l.GetPolicies()) == 0 && l.GetDefaultPolicy() == "" {
+		return nil
+	}
+	names := []string{cmp.Or(l.GetDefaultPolicy(), policy.DefaultName)}
+	more := l.GetPolicies()
+	if len(more) == 0 {
+		more = all
+	}
+	for _, name := range more {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // entries gives the listeners that are named.

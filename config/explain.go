@@ -48,34 +48,52 @@ type Match struct {
 	Behind string
 }
 
+// errNoListener is about a listener that answers no proxy.
+var errNoListener = errors.New("there is no such listener for proxies; write ext_authz, auth_request, or a name of listeners.more")
+
 // errNobodyBelieves is about an edge whose word is not taken.
 var errNobodyBelieves = errors.New("no listener lets the edge name a policy; write trust.policy in the auth_request listener, or leave the name out")
 
 // Explain says under which policy of a configuration that [Load] or [Parse] returned
-// a request falls, and what that asks. An error means that no edge can put the
-// question so. It asks nobody.
-func Explain(c *configv1.Config, f policy.Facts) (*Explanation, error) {
-	if f.Named && !slices.ContainsFunc(entries(c.GetListeners()), believesNames) {
+// a request falls at a listener, and what that asks. Without a listener's name it is
+// one that serves all policies. An error means that no edge can put the question so.
+// It asks nobody.
+func Explain(c *configv1.Config, listener string, f policy.Facts) (*Explanation, error) {
+	doors := entries(c.GetListeners())
+	here := entry{fields: &configv1.ExtAuthz{}}
+	if listener != "" {
+		i := slices.IndexFunc(doors, func(e entry) bool { return e.name == listener && e.kind != Admin })
+		if i < 0 {
+			return nil, errNoListener
+		}
+		here, doors = doors[i], doors[i:i+1]
+	}
+	if f.Named && !slices.ContainsFunc(doors, believesNames) {
 		return nil, errNobodyBelieves
 	}
 	made, err := NewPolicies(c)
 	if err != nil {
 		return nil, err
 	}
-	made.Router.Read(needsOf(made)) // else a path that only an expression reads would not be checked
-	index, err := made.Router.Choose(&f)
-	if err != nil {
-		return &Explanation{Refused: err, Reason: gate.NoPolicy(err)}, nil
-	}
-	candidates, err := made.Router.Candidates(f)
+	router, _, err := made.servedAt(here)
 	if err != nil {
 		return nil, err
 	}
+	router.Read(needsAt(made, here)) // else a path that only an expression reads would not be checked
+	chosen, err := router.Choose(&f)
+	if err != nil {
+		return &Explanation{Refused: err, Reason: gate.NoPolicy(err)}, nil
+	}
+	candidates, err := router.Candidates(f)
+	if err != nil {
+		return nil, err
+	}
+	index := slices.Index(made.Router.Names(), router.Names()[chosen])
 	p := made.Messages[index]
 	e := &Explanation{Policy: made.Router.Names()[index], Asks: p, Requires: made.Requirements[index].Explain()}
 	for i, candidate := range candidates {
 		m := Match{
-			Route: candidate.Route, Policy: made.Router.Names()[candidate.Policy],
+			Route: candidate.Route, Policy: c.GetRoutes()[candidate.Route].GetPolicy(),
 			Says: describeRoute(c.GetRoutes()[candidate.Route], candidate.Host),
 		}
 		if i > 0 {

@@ -115,16 +115,22 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		return nil, err
 	}
 	shadowed := g.shadows(policies, metrics)
-	newGate := func(listener string) (*gate.Gate, error) {
+	newGate := func(e entry) (*gate.Gate, error) {
+		router, served, err := chosen.servedAt(e)
+		if err != nil {
+			return nil, err
+		}
+		here, elsewhere := divide(policies, served)
 		return gate.New(gate.Options{
-			Listener: listener,
-			Parser:   parser,
-			Policy:   policies[policy.Default],
-			Policies: policies[1:],
-			Router:   chosen.Router,
-			Decided:  metrics.Decisions(listener, chosen.Router.Names(), shadowed),
-			Panicked: panicked,
-			Logger:   logger,
+			Listener:  e.name,
+			Parser:    parser,
+			Policy:    here[policy.Default],
+			Policies:  here[1:],
+			Elsewhere: elsewhere,
+			Router:    router,
+			Decided:   metrics.Decisions(e.name, router.Names(), shadowed),
+			Panicked:  panicked,
+			Logger:    logger,
 		})
 	}
 	g.admin = admin.NewServer(metrics, logger.With(slog.String("listener", Admin)))
@@ -166,6 +172,25 @@ func (g *Gateway) shadows(policies []gate.Policy, metrics *admin.Metrics) []stri
 	return names
 }
 
+// divide takes the policies that a listener serves, by their indexes, and the names
+// of identity headers of the others; all if served is nil.
+func divide(policies []gate.Policy, served []int) (here []gate.Policy, elsewhere []string) {
+	if served == nil {
+		return policies, nil
+	}
+	for _, i := range served {
+		here = append(here, policies[i])
+	}
+	for i, p := range policies {
+		for _, header := range p.Identity {
+			if !slices.Contains(served, i) {
+				elsewhere = append(elsewhere, header.Name)
+			}
+		}
+	}
+	return here, elsewhere
+}
+
 func identityHeaders(p *configv1.Policy) []gate.IdentityHeader {
 	var headers []gate.IdentityHeader
 	for _, h := range p.GetIdentity() {
@@ -186,10 +211,10 @@ func (g *Gateway) nameUnused() {
 }
 
 // serverFor makes what stands behind a listener.
-func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(listener string) (*gate.Gate, error)) (server, error) {
+func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(entry) (*gate.Gate, error)) (server, error) {
 	switch l := e.fields.(type) {
 	case *configv1.ExtAuthz:
-		decide, err := newGate(e.name)
+		decide, err := newGate(e)
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +224,7 @@ func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(listener s
 			GeneratedCodec:       g.generatedCodec,
 		}), nil
 	case *configv1.AuthRequest:
-		decide, err := newGate(e.name)
+		decide, err := newGate(e)
 		if err != nil {
 			return nil, err
 		}

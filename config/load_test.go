@@ -161,13 +161,16 @@ func everyField() *configv1.Config {
 					CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.3", ClientCaFile: "testdata/tls/ca.pem",
 					ClientNames: []string{"edge.internal", "spiffe://example.com/edge"},
 				},
+				Policies: []string{"partners"}, DefaultPolicy: "partners",
 			},
 			AuthRequest: &configv1.AuthRequest{
 				Address: "[::1]:0", MaxHeaderBytes: 131072,
-				Tls: &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2"},
+				Tls: &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2", ClientCaFile: "testdata/tls/ca.pem"},
 				Trust: &configv1.Trust{
 					Original: "x-original", Policy: "path", Secret: &configv1.Secret{File: "testdata/secret.txt"}, Peers: []string{"127.0.0.1", "10.0.0.0/8"},
+					ClientNames: []string{"edge.internal"},
 				},
+				Policies: []string{"public", "partners"}, DefaultPolicy: "partners",
 			},
 			Admin: &configv1.Admin{
 				Address: "localhost:9190",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/bearergate/bearergate/authrequest"
 	"github.com/bearergate/bearergate/gate"
+	"github.com/bearergate/bearergate/listen"
 	"github.com/bearergate/bearergate/policy"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
@@ -37,7 +39,25 @@ func NewPolicies(c *configv1.Config) (*Policies, error) {
 	return p, nil
 }
 
-// names returns the names of all policies, by their index.
+// servedAt returns what chooses between the policies that a listener serves, and
+// their indexes among all; nil if it serves all of them.
+func (p *Policies) servedAt(e entry) (*policy.Router, []int, error) {
+	names := e.served(p.Router.Names())
+	if names == nil {
+		return p.Router, nil, nil
+	}
+	router, err := p.Router.Serving(names)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s.policies: %w", e.path, err)
+	}
+	served := make([]int, len(names))
+	for i, name := range names {
+		served[i] = slices.Index(p.Router.Names(), name)
+	}
+	return router, served, nil
+}
+
+// policyNames returns the names of all policies, by their index.
 func policyNames(c *configv1.Config) []string {
 	names := []string{policy.DefaultName}
 	for _, p := range c.GetPolicies() {
@@ -151,9 +171,39 @@ func checkPolicies(c *configv1.Config, around surroundings) []finding {
 	}
 	found = append(found, checkNobodyAsks(c, asking...)...)
 	for _, e := range entries(c.GetListeners()) {
-		if l, ok := e.fields.(*configv1.AuthRequest); ok {
-			found = append(found, checkTrust(e.path+".trust", l.GetTrust(), made, around)...)
+		wrong := checkServed(&e, made, c)
+		found = append(found, wrong...)
+		if l, ok := e.fields.(*configv1.AuthRequest); ok && len(wrong) == 0 {
+			found = append(found, checkTrust(e.path+".trust", l.GetTrust(), needsAt(made, e), around)...)
+			found = append(found, checkTrustNames(e.path+".trust.client_names", l)...)
 		}
+	}
+	return found
+}
+
+// checkServed sees that a listener can serve the policies that it names.
+func checkServed(e *entry, made *Policies, c *configv1.Config) []finding {
+	l, ok := e.fields.(faces)
+	if !ok {
+		return nil
+	}
+	var found []finding
+	names := policyNames(c)
+	const unknown = "is no policy; write default, or the name of one in policies" // no names: they may come from the environment
+	for i, name := range l.GetPolicies() {
+		switch at := item(e.path+".policies", i); {
+		case !slices.Contains(names, name):
+			found = append(found, finding{path: at, text: unknown, unless: []string{"policies"}})
+		case slices.Index(l.GetPolicies(), name) < i:
+			found = append(found, finding{path: at, text: "is there twice; keep one"})
+		}
+	}
+	switch i := slices.Index(names, l.GetDefaultPolicy()); {
+	case l.GetDefaultPolicy() == "":
+	case i < 0:
+		found = append(found, finding{path: e.path + ".default_policy", text: unknown, unless: []string{"policies"}})
+	case made.Messages[i].GetPublic():
+		found = append(found, finding{path: e.path + ".default_policy", text: "is public, which would open everything that no route names; write one that is not, and routes to that"})
 	}
 	return found
 }
@@ -219,11 +269,10 @@ func isName(name string) bool {
 }
 
 // checkTrust sees that an HTTP listener can choose between policies.
-func checkTrust(at string, t *configv1.Trust, made *Policies, around surroundings) []finding {
+func checkTrust(at string, t *configv1.Trust, needs policy.Needs, around surroundings) []finding {
 	var found []finding
 	var reads []string
 	if t.GetOriginal() == "none" {
-		needs := needsOf(made)
 		for _, fact := range []struct {
 			name string
 			read bool
@@ -256,6 +305,37 @@ func checkTrust(at string, t *configv1.Trust, made *Policies, around surrounding
 		}
 	}
 	return found
+}
+
+// checkTrustNames sees that a connection can have a certificate with the names of edges.
+func checkTrustNames(at string, l *configv1.AuthRequest) []finding {
+	var found []finding
+	for i, name := range l.GetTrust().GetClientNames() {
+		if text := checkClientName(name); text != "" {
+			found = append(found, finding{path: item(at, i), text: text})
+		}
+	}
+	if len(l.GetTrust().GetClientNames()) > 0 && l.GetTls().GetClientCaFile() == "" {
+		found = append(found, finding{path: at, text: "needs tls.client_ca_file in this listener; add it, no client certificate is asked for else", bare: true})
+	}
+	return found
+}
+
+// needsAt says which facts the policies read that a listener serves.
+func needsAt(made *Policies, e entry) policy.Needs {
+	if made.Router == nil { // its mistakes are reported
+		return needsOf(made)
+	}
+	router, served, err := made.servedAt(e)
+	if err != nil || served == nil {
+		return needsOf(made)
+	}
+	here := &Policies{Router: router}
+	for _, i := range served {
+		here.Requirements = append(here.Requirements, made.Requirements[i])
+		here.Messages = append(here.Messages, made.Messages[i])
+	}
+	return needsOf(here)
 }
 
 // needsOf says which facts the policies of a configuration read.
@@ -312,6 +392,9 @@ func trust(t *configv1.Trust) (authrequest.Trust, error) {
 		if !isSecret(made.Secret) {
 			return made, errors.New("trust.secret holds no good secret")
 		}
+	}
+	if names := t.GetClientNames(); len(names) > 0 {
+		made.Client = func(leaf *x509.Certificate) bool { return listen.HasName(leaf, names) }
 	}
 	for _, text := range t.GetPeers() {
 		p, err := peer(text)

@@ -32,6 +32,9 @@ type Options struct {
 	Policies []Policy
 	// Router chooses between them; nil if there is only the default policy.
 	Router *policy.Router
+	// Elsewhere are the names of identity headers of policies that this gate does not
+	// have. They are taken off, too: an API may stand behind several listeners.
+	Elsewhere []string
 	// Listener is the name of the listener whose requests are decided, for logs.
 	Listener string
 	// Parser reads the credentials.
@@ -75,7 +78,7 @@ func New(o Options) (*Gate, error) {
 		decided: o.Decided, panicked: o.Panicked,
 		log: newRefusalLog(o.Logger, o.Listener),
 	}
-	if err := g.makePolicies(append([]Policy{o.Policy}, o.Policies...)); err != nil {
+	if err := g.makePolicies(append([]Policy{o.Policy}, o.Policies...), o.Elsewhere); err != nil {
 		return nil, err
 	}
 	if g.decided == nil {

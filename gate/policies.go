@@ -53,8 +53,9 @@ type ruling struct {
 	removesX []string // from those that are let through without one
 }
 
-// makePolicies makes the policies ready.
-func (g *Gate) makePolicies(all []Policy) error {
+// makePolicies makes the policies ready. Elsewhere are the names of identity headers
+// of others.
+func (g *Gate) makePolicies(all []Policy, elsewhere []string) error {
 	if all[0].Name == "" {
 		all[0].Name = policy.DefaultName
 	}
@@ -73,7 +74,7 @@ func (g *Gate) makePolicies(all []Policy) error {
 		if p.Public && (p.Requirement != nil || !p.Shadow.IsZero()) {
 			return errors.New("gate: a public policy requires nothing, and has nothing to shadow")
 		}
-		if len(all) > 1 {
+		if len(all) > 1 || p.Name != policy.DefaultName {
 			p.shown = p.Name
 		}
 		id, err := newIdentity(p.Identity)
@@ -92,15 +93,20 @@ func (g *Gate) makePolicies(all []Policy) error {
 			g.router.Read(policy.Needs{Method: p.Preflight})
 		}
 	}
-	g.nameRemoved()
+	g.nameRemoved(elsewhere)
 	return nil
 }
 
 // nameRemoved finds the headers that an edge takes off allowed requests: the token,
 // and identity headers of whatever policy that this one does not set. An API may
 // stand behind several policies and believe such a header under any of them.
-func (g *Gate) nameRemoved() {
+func (g *Gate) nameRemoved(elsewhere []string) {
 	var identity []string
+	for _, name := range elsewhere {
+		if name = strings.ToLower(name); !slices.Contains(identity, name) {
+			identity = append(identity, name)
+		}
+	}
 	for _, p := range g.policies {
 		for _, h := range p.Identity {
 			if name := strings.ToLower(h.Name); !slices.Contains(identity, name) {

@@ -402,3 +402,15 @@ func TestDecisionsOfPoliciesAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestIdentityHeadersOfOtherListenersAreTakenOff: an API may stand behind both.
+func TestIdentityHeadersOfOtherListenersAreTakenOff(t *testing.T) {
+	g := several(t, good, []gate.Policy{{Name: "a", Identity: []gate.IdentityHeader{{Name: "X-A", Constant: "1"}}}},
+		func(o *gate.Options) { o.Elsewhere = []string{"X-Other", "x-other", "x-a"} })
+	for path, want := range map[string][]string{"/a": {"authorization", "x-other"}, "/": {"authorization", "x-other", "x-a"}} {
+		d := g.Decide(t.Context(), asks("GET", path))
+		if got := g.Removes(&d); d.Outcome() != gate.Allow || !slices.Equal(got, want) {
+			t.Errorf("%s: takes off %q, want %q", path, got, want)
+		}
+	}
+}

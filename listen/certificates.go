@@ -239,7 +239,7 @@ func (c *contents) identity(o *TLSOptions) (*identity, error) {
 		if need && state.NegotiatedProtocol == "" {
 			return errNoProtocol
 		}
-		if len(names) > 0 && !hasName(state.PeerCertificates, names) {
+		if len(names) > 0 && (len(state.PeerCertificates) == 0 || !HasName(state.PeerCertificates[0], names)) {
 			return errWrongName
 		}
 		return nil
@@ -247,14 +247,10 @@ func (c *contents) identity(o *TLSOptions) (*identity, error) {
 	return &identity{config: config, leaf: pair.Leaf, digest: c.digest(), exposed: c.exposed}, nil
 }
 
-// hasName reports whether the first certificate has one of the names: a URI, an
+// HasName reports whether a certificate has one of the names: a URI, an
 // email address or a DNS name. DNS names are the same in upper and lower case (RFC
 // 4343); a wildcard matches nothing but itself, and the common name is none.
-func hasName(chain []*x509.Certificate, names []string) bool {
-	if len(chain) == 0 {
-		return false
-	}
-	leaf := chain[0]
+func HasName(leaf *x509.Certificate, names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool {
 		switch KindOfName(name) {
 		case URIName:

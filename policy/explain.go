@@ -9,7 +9,7 @@ import (
 type Candidate struct {
 	// Route is its index.
 	Route int
-	// Policy is the index of its policy.
+	// Policy is the index of its policy, or -1 if that is not served.
 	Policy int
 	// Host is the host of the route that matches, as it was written; "" if it
 	// names none.
@@ -47,6 +47,9 @@ func (r *Router) Candidates(f Facts) ([]Candidate, error) {
 			continue
 		}
 		c := Candidate{Route: i, Policy: route.policy, pattern: &route.path, methods: len(route.methods) > 0}
+		if r.served != nil {
+			c.Policy = r.served[route.policy]
+		}
 		for _, h := range route.hosts {
 			if h.matches(host) && (c.Host == "" || compareHosts(h, c.host) < 0) {
 				c.host, c.Host = h, h.String()

@@ -58,6 +58,8 @@ var (
 	ErrMethod = errors.New("the method is refused")
 	// ErrUnknown means: the edge names a policy that there is not.
 	ErrUnknown = errors.New("the edge names a policy that is not configured")
+	// ErrElsewhere means: the request falls under a policy that is not served here.
+	ErrElsewhere = errors.New("the request falls under a policy that this listener does not serve")
 )
 
 // because makes the errors of one of the kinds above.

@@ -41,6 +41,8 @@ type Router struct {
 	byName map[string]int
 	routes []compiled
 	needs  Needs
+	routed Needs // what the routes alone need
+	served []int // the index here of each policy of the routes, -1 for others; nil if all are served
 
 	hosts      map[string]*node
 	suffixes   map[string]*node // by .example.com
@@ -62,7 +64,9 @@ type Mistake struct {
 	Route int
 	// Field is hosts[0], path, methods[0] or policy; "" if it is the whole route.
 	Field string
-	// Text says what is wrong, beginning with a verb, and what to write instead.
+	// Text says what is wrong, beginning with a verb, and what to write instead. It
+	// names no policy, since a name may be somebody's secret: it may come from the
+	// environment.
 	Text string
 }
 
@@ -103,7 +107,7 @@ func NewRouter(names []string, routes []Route) (*Router, error) {
 		if len(wrong) == 0 {
 			if other, same := r.insert(i, &c); same {
 				mistakes = append(mistakes, Mistake{Route: i, Text: fmt.Sprintf(
-					"matches the same requests as routes[%d] with the policy %s, and neither is more specific; change one of them, or take it out", other, r.names[r.routes[other].policy])})
+					"matches the same requests as routes[%d], which has another policy, and neither is more specific; change one of them, or take it out", other)})
 			}
 		}
 		r.routes = append(r.routes, c)
@@ -111,7 +115,34 @@ func NewRouter(names []string, routes []Route) (*Router, error) {
 	if len(mistakes) > 0 {
 		return nil, mistakes
 	}
+	r.routed = r.needs
 	return r, nil
+}
+
+// Serving returns a router by the same routes for those of the policies alone that
+// are named, the first of which takes the place of the default one. A request that
+// falls under another one is refused: were its route left out, a less specific one
+// would let it through. It always reads what policy the edge names. A name that
+// there is not, or twice, is an error.
+func (r *Router) Serving(names []string) (*Router, error) {
+	here := *r
+	here.names, here.byName = slices.Clone(names), map[string]int{}
+	here.needs = r.routed.Or(Needs{Policy: true})
+	here.served = make([]int, len(r.names))
+	for i := range here.served {
+		here.served[i] = -1
+	}
+	for i, name := range names {
+		whole, known := r.byName[name]
+		if _, twice := here.byName[name]; !known || twice {
+			return nil, fmt.Errorf("policy: %q is no policy, or is served twice", name)
+		}
+		here.byName[name], here.served[whole] = i, i
+	}
+	if len(names) == 0 {
+		return nil, errors.New("policy: no policy is served")
+	}
+	return &here, nil
 }
 
 // compile reads a route.
@@ -145,7 +176,7 @@ func (r *Router) compile(i int, route *Route) (c compiled, wrong Mistakes) {
 	c.methods = route.Methods
 	var known bool
 	if c.policy, known = r.byName[route.Policy]; !known {
-		mistake("policy", errors.New("is no policy; write one of: "+strings.Join(r.names, ", ")))
+		mistake("policy", errors.New("is no policy; write default, or the name of one in policies"))
 	}
 	r.needs = r.needs.Or(Needs{
 		Method: len(route.Methods) > 0, Host: len(route.Hosts) > 0, Path: route.Path.Kind != AnyPath,
@@ -332,8 +363,8 @@ func (r *Router) Read(n Needs) { r.needs = r.needs.Or(n) }
 func (r *Router) Names() []string { return r.names }
 
 // Choose returns the index of the policy that a request falls under. An error is
-// one of [ErrPath], [ErrHost], [ErrMethod] and [ErrUnknown]: then there is none,
-// and the request is to be refused. A policy that the edge names comes before all
+// one of [ErrPath], [ErrHost], [ErrMethod], [ErrUnknown] and [ErrElsewhere]: then
+// there is none, and the request is to be refused. A policy that the edge names comes before all
 // routes. It allocates nothing, but for hosts and paths of unusual form.
 func (r *Router) Choose(f *Facts) (int, error) {
 	c, err := r.choose(f)
@@ -344,9 +375,19 @@ func (r *Router) Choose(f *Facts) (int, error) {
 		return r.named(f)
 	case c == nil:
 		return Default, nil
+	case r.served != nil:
+		return r.here(c.policy)
 	default:
 		return c.policy, nil
 	}
+}
+
+// here returns the index of a policy of the routes among those that are served.
+func (r *Router) here(policy int) (int, error) {
+	if i := r.served[policy]; i >= 0 {
+		return i, nil
+	}
+	return Default, ErrElsewhere
 }
 
 // named returns the policy that the edge names.

@@ -311,7 +311,7 @@ func TestMistakesInRoutesAreAllSaid(t *testing.T) {
 	}{
 		"one place for two policies": {
 			[]policy.Route{on(exact("/a")), {Path: template("/a"), Policy: "other"}},
-			[]string{"routes[1] matches the same requests as routes[0] with the policy /a"},
+			[]string{"routes[1] matches the same requests as routes[0], which has another policy"},
 		},
 		"one place but for the names of captures": {
 			[]policy.Route{on(template("/{a}/x")), on(template("/{b=*}/x"))}, []string{"routes[1] matches the same requests as routes[0]"},
@@ -327,7 +327,7 @@ func TestMistakesInRoutesAreAllSaid(t *testing.T) {
 		"no path and the prefix of everything": {
 			[]policy.Route{{Policy: "x"}, on(prefix("/"))}, []string{"routes[1] matches the same requests as routes[0]"},
 		},
-		"an unknown policy": {[]policy.Route{{Policy: "it"}, {Hosts: []string{"a"}, Policy: ""}}, []string{"routes[1].policy is no policy; write one of: default, it"}},
+		"an unknown policy": {[]policy.Route{{Policy: "it"}, {Hosts: []string{"a"}, Policy: ""}}, []string{"routes[1].policy is no policy; write default, or the name of one in policies"}},
 		"hosts": {
 			[]policy.Route{{Hosts: []string{"", "*", "a.*.b", "*a", "*.", "a:80", "[::1]:80", "*.[::1]", "ä", "a b", "a", "*.a"}, Policy: "it"}},
 			[]string{"hosts[0] is empty", "hosts[1] has a *", "hosts[2] has a *", "hosts[3] has a *", "hosts[4] is no host", "hosts[5] has a port", "hosts[6] has a port", "hosts[7] has a *", "hosts[8] is no host", "hosts[9] is no host"},
@@ -411,5 +411,72 @@ func TestTheReasonOfAChoiceIsSaid(t *testing.T) {
 	}
 	if _, err := r.Candidates(policy.Facts{Method: "GET", Host: "api.example.com", Path: "/.."}); !errors.Is(err, policy.ErrPath) {
 		t.Error(err)
+	}
+}
+
+// TestARouterThatServesSomePoliciesRefusesTheRequestsOfOthers: it must not let them
+// fall under a less specific route, nor under the default.
+func TestARouterThatServesSomePoliciesRefusesTheRequestsOfOthers(t *testing.T) {
+	whole := newRouter(t,
+		policy.Route{Path: prefix("/v1"), Policy: "web"},
+		policy.Route{Path: prefix("/v1/admin"), Policy: "admin"},
+		policy.Route{Path: prefix("/v1/admin/help"), Policy: "open"},
+		policy.Route{Hosts: []string{"a.example.com"}, Policy: "other"},
+	)
+	r, err := whole.Serving([]string{"web", "open"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		f    policy.Facts
+		want string
+		err  error
+	}{
+		"a policy that is served":                 {policy.Facts{Host: "b", Path: "/v1/x"}, "web", nil},
+		"another one":                             {policy.Facts{Host: "b", Path: "/v1/admin/help"}, "open", nil},
+		"one that is not":                         {policy.Facts{Host: "b", Path: "/v1/admin"}, "", policy.ErrElsewhere},
+		"one that is not, by the host":            {policy.Facts{Host: "a.example.com", Path: "/v1/x"}, "", policy.ErrElsewhere},
+		"no route":                                {policy.Facts{Host: "b", Path: "/"}, "web", nil},
+		"the edge names one":                      {policy.Facts{Host: "b", Path: "/", Policy: "open", Named: true}, "open", nil},
+		"the edge names one for another's path":   {policy.Facts{Host: "b", Path: "/v1/admin", Policy: "open", Named: true}, "open", nil},
+		"the edge names one that is not":          {policy.Facts{Host: "b", Path: "/", Policy: "admin", Named: true}, "", policy.ErrUnknown},
+		"the edge names the default of the whole": {policy.Facts{Host: "b", Path: "/", Policy: policy.DefaultName, Named: true}, "", policy.ErrUnknown},
+		"a path that is refused":                  {policy.Facts{Host: "b", Path: "/v1//admin"}, "", policy.ErrPath},
+	} {
+		i, err := r.Choose(&test.f)
+		if !errors.Is(err, test.err) || err == nil && r.Names()[i] != test.want {
+			t.Errorf("%s: %d, %v; want %s, %v", name, i, err, test.want, test.err)
+		}
+	}
+	if candidates, err := r.Candidates(policy.Facts{Host: "b", Path: "/v1/admin/x"}); err != nil || len(candidates) != 2 || candidates[0].Policy != -1 || candidates[1].Policy != 0 {
+		t.Errorf("the candidates are %+v, %v", candidates, err)
+	}
+	if got := chosen(t, whole, policy.Facts{Host: "b", Path: "/v1/admin"}); got != "admin" {
+		t.Errorf("the whole router chooses %s", got)
+	}
+	if allocations := testing.AllocsPerRun(100, func() { _, _ = r.Choose(&policy.Facts{Host: "b", Path: "/v1/admin"}) }); allocations != 0 {
+		t.Errorf("%v allocations", allocations)
+	}
+	for _, names := range [][]string{nil, {"nobody"}, {"web", "web"}} {
+		if r, err := whole.Serving(names); err == nil {
+			t.Errorf("%q are served by %v", names, r)
+		}
+	}
+}
+
+// TestWhatOthersReadIsNotReadHere: each router asks for the facts of its own policies.
+func TestWhatOthersReadIsNotReadHere(t *testing.T) {
+	whole := newRouter(t, policy.Route{Hosts: []string{"a"}, Policy: "web"})
+	whole.Read(policy.Needs{Method: true})
+	r, err := whole.Serving([]string{"web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Read(policy.Needs{Path: true})
+	if got, want := r.Needs(), (policy.Needs{Host: true, Path: true, Policy: true}); got != want {
+		t.Errorf("needs %+v, want %+v", got, want)
+	}
+	if got, want := whole.Needs(), (policy.Needs{Host: true, Method: true, Policy: true}); got != want {
+		t.Errorf("the whole needs %+v, want %+v", got, want)
 	}
 }

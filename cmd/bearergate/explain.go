@@ -18,9 +18,9 @@ import (
 
 func newExplainCommand() *cobra.Command {
 	var (
-		file, target string
-		facts        policy.Facts
-		as           output
+		file, target, listener string
+		facts                  policy.Facts
+		as                     output
 	)
 	cmd := &cobra.Command{
 		Use:   "explain --config FILE --url URL",
@@ -48,7 +48,7 @@ configuration.`,
 			if err != nil {
 				return &ending{exitWrong, err}
 			}
-			e, err := config.Explain(c, facts)
+			e, err := config.Explain(c, listener, facts)
 			if err != nil {
 				return &ending{exitWrong, fmt.Errorf("%s: %w", file, err)}
 			}
@@ -67,6 +67,7 @@ configuration.`,
 	f.StringVar(&target, "url", "", "the request's `URL`, as its client sends it")
 	f.StringVar(&facts.Method, "method", http.MethodGet, "the request's `METHOD`")
 	f.StringVar(&facts.Policy, "policy", "", "the `NAME` of the policy, if the edge names one itself")
+	f.StringVar(&listener, "listener", "", "the `NAME` of the listener, if it serves policies of its own")
 	must(cmd.MarkFlagRequired("url"))
 	as.flag(cmd)
 	return cmd

@@ -386,3 +386,39 @@ func TestThePoliciesPageShowsWhatExplainSays(t *testing.T) {
 		t.Errorf("explain ends with %d and says\n%s%s, the page says\n%s", code, stdout, stderr, want)
 	}
 }
+
+func TestExplainKnowsListenersWithPoliciesOfTheirOwn(t *testing.T) {
+	path := explainFile(t, `
+listeners:
+  ext_authz: {address: "127.0.0.1:9191"}
+  admin: {address: "127.0.0.1:9190"}
+  more:
+    - {name: partners, ext_authz: {address: "127.0.0.1:9193", policies: [web], default_policy: partners}}
+    - {name: asked, auth_request: {address: "127.0.0.1:9194", trust: {original: as-asked}}}
+verifiers: [{name: crm, verifytoken: {url: "https://api.i1.crm-now.de/v1/getOauthToken.php"}}]
+policies: [{name: web}, {name: partners}, {name: inside}]
+routes: [{path: {prefix: /v1}, policy: web}, {path: {prefix: /v1/admin}, policy: inside}]
+`)
+	for name, test := range map[string]struct {
+		args   []string
+		code   int
+		says   string
+		stderr string
+	}{
+		"its default":                     {[]string{"--listener", "partners", "--url", "https://a/"}, exitGood, "policy        partners\nbecause       no route matches\n", ""},
+		"one that it serves":              {[]string{"--listener", "partners", "--url", "https://a/v1"}, exitGood, "policy        web\n", ""},
+		"one that it does not":            {[]string{"--listener", "partners", "--url", "https://a/v1/admin"}, exitNo, "503, unknown_policy: the request falls under a policy that this listener does not serve\n", ""},
+		"what is less specific elsewhere": {[]string{"--listener", "ext_authz", "--url", "https://a/v1/admin"}, exitGood, "routes[0] (path /v1 and below), policy web\n", ""},
+		"one that its edge names":         {[]string{"--listener", "partners", "--url", "https://a/", "--policy", "inside"}, exitNo, "503, unknown_policy: the edge names a policy that is not configured\n", ""},
+		"an edge that may name none":      {[]string{"--listener", "asked", "--url", "https://a/", "--policy", "inside"}, exitWrong, "", "no listener lets the edge name a policy"},
+		"a listener that there is not":    {[]string{"--listener", "partner", "--url", "https://a/"}, exitWrong, "", "there is no such listener for proxies; write ext_authz, auth_request, or a name of listeners.more"},
+		"a listener for the operator":     {[]string{"--listener", "admin", "--url", "https://a/"}, exitWrong, "", "there is no such listener for proxies"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := inside(t, append([]string{"explain", "--config", path}, test.args...)...)
+			if code != test.code || !strings.Contains(stdout, test.says) || !strings.Contains(stderr, test.stderr) || (test.stderr == "") != (stderr == "") {
+				t.Errorf("ended with %d: %s%s", code, stdout, stderr)
+			}
+		})
+	}
+}

@@ -472,7 +472,14 @@ type ExtAuthz struct {
 	// TLS, and who may connect. Without it, connections are in clear.
 	Tls *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Who may connect to a unix socket. Without it, as the umask of the process has it: mostly its own user alone.
-	Socket        *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
+	Socket *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
+	// The names of the policies that requests here may fall under, besides default_policy; at most 1000. One that falls under
+	// another is refused with 503, reason unknown_policy.
+	// Without it, all policies.
+	Policies []string `protobuf:"bytes,31,rep,name=policies,proto3" json:"policies,omitempty"`
+	// The policy of requests here that no route matches: the name of one that is not public.
+	// Without it, the policy default.
+	DefaultPolicy string `protobuf:"bytes,32,opt,name=default_policy,json=defaultPolicy,proto3" json:"default_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -542,6 +549,20 @@ func (x *ExtAuthz) GetSocket() *Socket {
 	return nil
 }
 
+func (x *ExtAuthz) GetPolicies() []string {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *ExtAuthz) GetDefaultPolicy() string {
+	if x != nil {
+		return x.DefaultPolicy
+	}
+	return ""
+}
+
 // AuthRequest is the door for HTTP proxies.
 type AuthRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -558,7 +579,14 @@ type AuthRequest struct {
 	// Who may connect to a unix socket. Without it, as the umask of the process has it: mostly its own user alone.
 	Socket *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
 	// What is believed of a request. Without it nothing is, and policies cannot be chosen by host, path or method here.
-	Trust         *Trust `protobuf:"bytes,30,opt,name=trust,proto3" json:"trust,omitempty"`
+	Trust *Trust `protobuf:"bytes,30,opt,name=trust,proto3" json:"trust,omitempty"`
+	// The names of the policies that requests here may fall under, besides default_policy; at most 1000. One that falls under
+	// another is refused with 503, reason unknown_policy.
+	// Without it, all policies.
+	Policies []string `protobuf:"bytes,31,rep,name=policies,proto3" json:"policies,omitempty"`
+	// The policy of requests here that no route matches: the name of one that is not public.
+	// Without it, the policy default.
+	DefaultPolicy string `protobuf:"bytes,32,opt,name=default_policy,json=defaultPolicy,proto3" json:"default_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +656,20 @@ func (x *AuthRequest) GetTrust() *Trust {
 	return nil
 }
 
+func (x *AuthRequest) GetPolicies() []string {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *AuthRequest) GetDefaultPolicy() string {
+	if x != nil {
+		return x.DefaultPolicy
+	}
+	return ""
+}
+
 // Trust is what an HTTP listener believes of a request. A header is to be believed only if the edge sets it on every
 // request, so that it is never the client's.
 type Trust struct {
@@ -646,6 +688,10 @@ type Trust struct {
 	// that header, or with another value, a request is refused with 503, reason untrusted_edge.
 	// Without it, none is needed.
 	Secret *Secret `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// The names of edges: one of them must stand in the client certificate of the connection, as in tls.client_names, which may
+	// let others in, too. Others are refused with 503, reason untrusted_edge. It needs tls.client_ca_file; at most 100.
+	// Without it, no certificate is looked at.
+	ClientNames []string `protobuf:"bytes,4,rep,name=client_names,json=clientNames,proto3" json:"client_names,omitempty"`
 	// The IP addresses of edges, or networks such as 10.0.0.0/8; at most 256. Others are refused with 503, reason
 	// untrusted_edge.
 	// Without it, all addresses are good.
@@ -701,6 +747,13 @@ func (x *Trust) GetPolicy() string {
 func (x *Trust) GetSecret() *Secret {
 	if x != nil {
 		return x.Secret
+	}
+	return nil
+}
+
+func (x *Trust) GetClientNames() []string {
+	if x != nil {
+		return x.ClientNames
 	}
 	return nil
 }
@@ -2624,7 +2677,7 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\text_authz\x18\x02 \x01(\v2\x1e.bearergate.config.v1.ExtAuthzR\bextAuthz\x12D\n" +
 	"\fauth_request\x18\x03 \x01(\v2!.bearergate.config.v1.AuthRequestR\vauthRequest\x121\n" +
 	"\x05admin\x18\x04 \x01(\v2\x1b.bearergate.config.v1.AdminR\x05admin:\xf0\x01\xbaH\xec\x01\x1a\xe9\x01\n" +
-	"\rlistener.kind\x12}is not one listener; write one of ext_authz, auth_request and admin in it, for example ext_authz: {address: \"127.0.0.1:9193\"}\x1aY[has(this.ext_authz), has(this.auth_request), has(this.admin)].filter(is, is).size() == 1\"\xd0\x04\n" +
+	"\rlistener.kind\x12}is not one listener; write one of ext_authz, auth_request and admin in it, for example ext_authz: {address: \"127.0.0.1:9193\"}\x1aY[has(this.ext_authz), has(this.auth_request), has(this.admin)].filter(is, is).size() == 1\"\x8f\x06\n" +
 	"\bExtAuthz\x12r\n" +
 	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
 	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
@@ -2634,7 +2687,10 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x11max_message_bytes\x18\x03 \x01(\rB\x8b\x01\xbaH\x87\x01\xba\x01\x83\x01\n" +
 	"\x17max_message_bytes.range\x12Dis out of range; write a whole number of bytes from 8192 to 16777216\x1a\"this >= 8192u && this <= 16777216uR\x0fmaxMessageBytes\x12+\n" +
 	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
-	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\xcd\x03\n" +
+	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\x12\x95\x01\n" +
+	"\bpolicies\x18\x1f \x03(\tBy\xbaHv\xba\x01s\n" +
+	"\x16listener.policies.many\x12Dhas more than 1000 entries; keep those that requests here fall under\x1a\x13this.size() <= 1000R\bpolicies\x12%\n" +
+	"\x0edefault_policy\x18  \x01(\tR\rdefaultPolicy\"\x8c\x05\n" +
 	"\vAuthRequest\x12r\n" +
 	"\aaddress\x18\x01 \x01(\tBX\xbaHU\xba\x01R\n" +
 	"\x0faddress.missing\x123is missing; write host:port or unix:/path/to/socket\x1a\n" +
@@ -2643,13 +2699,18 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x16max_header_bytes.range\x12Cis out of range; write a whole number of bytes from 8192 to 1048576\x1a!this >= 8192u && this <= 1048576uR\x0emaxHeaderBytes\x12+\n" +
 	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
 	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\x121\n" +
-	"\x05trust\x18\x1e \x01(\v2\x1b.bearergate.config.v1.TrustR\x05trust\"\xe7\x03\n" +
+	"\x05trust\x18\x1e \x01(\v2\x1b.bearergate.config.v1.TrustR\x05trust\x12\x95\x01\n" +
+	"\bpolicies\x18\x1f \x03(\tBy\xbaHv\xba\x01s\n" +
+	"\x16listener.policies.many\x12Dhas more than 1000 entries; keep those that requests here fall under\x1a\x13this.size() <= 1000R\bpolicies\x12%\n" +
+	"\x0edefault_policy\x18  \x01(\tR\rdefaultPolicy\"\x9c\x05\n" +
 	"\x05Trust\x12\xb5\x01\n" +
 	"\boriginal\x18\x01 \x01(\tB\x98\x01\xbaH\x94\x01\xba\x01\x90\x01\n" +
 	"\x14trust.original.known\x12=is not known; write x-original, x-forwarded, as-asked or none\x1a9this in ['x-original', 'x-forwarded', 'as-asked', 'none']R\boriginal\x12\x80\x01\n" +
 	"\x06policy\x18\x02 \x01(\tBh\xbaHe\xba\x01b\n" +
 	"\x12trust.policy.known\x12(is not known; write path, header or none\x1a\"this in ['path', 'header', 'none']R\x06policy\x124\n" +
-	"\x06secret\x18\x03 \x01(\v2\x1c.bearergate.config.v1.SecretR\x06secret\x12m\n" +
+	"\x06secret\x18\x03 \x01(\v2\x1c.bearergate.config.v1.SecretR\x06secret\x12\xb2\x01\n" +
+	"\fclient_names\x18\x04 \x03(\tB\x8e\x01\xbaH\x8a\x01\xba\x01\x86\x01\n" +
+	"\x17trust.client_names.many\x12Whas more than 100 names; keep 100, or give the edges certificates with a name in common\x1a\x12this.size() <= 100R\vclientNames\x12m\n" +
 	"\x05peers\x18\x05 \x03(\tBW\xbaHT\xba\x01Q\n" +
 	"\x10trust.peers.many\x12)has more than 256 entries; write networks\x1a\x12this.size() <= 256R\x05peers\"\xfb\x01\n" +
 	"\x05Admin\x12\x8e\x01\n" +
