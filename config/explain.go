@@ -30,6 +30,8 @@ type Explanation struct {
 	Verifiers []*configv1.Verifier
 	// Requires says in words what the request has to meet besides.
 	Requires []string
+	// Warning says what of that can hardly be meant; "" if nothing.
+	Warning string
 	// Shadow is when the policy begins to be enforced; the zero time if it has no
 	// shadow.
 	Shadow time.Time
@@ -90,7 +92,7 @@ func Explain(c *configv1.Config, listener string, f policy.Facts) (*Explanation,
 	}
 	index := slices.Index(made.Router.Names(), router.Names()[chosen])
 	p := made.Messages[index]
-	e := &Explanation{Policy: made.Router.Names()[index], Asks: p, Requires: made.Requirements[index].Explain()}
+	e := &Explanation{Policy: made.Router.Names()[index], Asks: p, Requires: made.Requirements[index].Explain(), Warning: made.claimless(index, c)}
 	for i, candidate := range candidates {
 		m := Match{
 			Route: candidate.Route, Policy: c.GetRoutes()[candidate.Route].GetPolicy(),

@@ -115,6 +115,9 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		return nil, err
 	}
 	shadowed := g.shadows(policies, metrics)
+	for _, w := range Warnings(c) {
+		logger.Warn("the configuration may not do what is meant", slog.String("field", w.Field), slog.String("detail", w.Text))
+	}
 	newGate := func(e entry) (*gate.Gate, error) {
 		router, served, err := chosen.servedAt(e)
 		if err != nil {

@@ -25,6 +25,25 @@ const maxFileBytes = 1 << 20
 // Load reads the configuration from the file at path, with the values of environment variables put in. See [Parse] for
 // what it returns; a file that cannot be read is a problem like the others.
 func Load(path string) (*configv1.Config, error) {
+	read, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return read.Config, nil
+}
+
+// Reading is a configuration with what is known of how it was written.
+type Reading struct {
+	// Config is what [Load] returns.
+	Config *configv1.Config
+	// Warnings are what is allowed and hardly meant, in the order of the file.
+	Warnings []Problem
+
+	places map[string]place
+}
+
+// Read is [Load] for those who want to know more.
+func Read(path string) (*Reading, error) {
 	data, err := readFile(path)
 	if err != nil {
 		text := "cannot be read; see that it is a file and that the gateway's user may read it"
@@ -33,7 +52,7 @@ func Load(path string) (*configv1.Config, error) {
 		}
 		return nil, &Error{Problems: []Problem{{File: path, Text: text}}, cause: err}
 	}
-	return Parse(path, data, os.LookupEnv)
+	return read(path, data, os.LookupEnv)
 }
 
 // readFile reads a file up to one byte more than is allowed, enough to know that it is too large.
@@ -56,6 +75,14 @@ func readFile(path string) ([]byte, error) {
 // The message that Parse returns is filled in as by [WithDefaults], and all rules hold for it. An error is an [*Error].
 // Parse keeps nothing and may be called from several goroutines.
 func Parse(name string, data []byte, lookup func(string) (string, bool)) (*configv1.Config, error) {
+	read, err := read(name, data, lookup)
+	if err != nil {
+		return nil, err
+	}
+	return read.Config, nil
+}
+
+func read(name string, data []byte, lookup func(string) (string, bool)) (*Reading, error) {
 	root, problem := parseYAML(data)
 	if problem != nil {
 		problem.File = name
@@ -80,8 +107,13 @@ func Parse(name string, data []byte, lookup func(string) (string, bool)) (*confi
 		err.sort()
 		return nil, err
 	}
+	for _, found := range Warnings(config) {
+		read.report(finding{path: found.Field, text: found.Text, bare: true})
+	}
+	warnings := &Error{Problems: read.problems}
+	warnings.sort()
 	resolveFiles(config, name)
-	return config, nil
+	return &Reading{Config: config, Warnings: warnings.Problems, places: read.places}, nil
 }
 
 // decode has protoyaml read what is left of the tree: the fields that are known, once each, with variables put in.

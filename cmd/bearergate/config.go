@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -34,24 +35,37 @@ func newConfigCheckCommand() *cobra.Command {
 		Use:   "check --config FILE",
 		Short: "Say whether serve would take a configuration",
 		Long: `Read a configuration as serve does and name everything that is wrong with it: file, line, column, field, and what
-to write instead. Nothing is started, and no address is tried. Exit code 0 if it is good, 2 if not.`,
+to write instead. Nothing is started, and no address is tried. Exit code 0 if it is good, 2 if not.
+
+Warnings are about what serve takes and nobody means; they stand on standard error and change no exit code.`,
 		Example: "  bearergate config check --config bearergate.yaml",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := config.Load(file)
-			problems := []configProblem{}
+			read, err := config.Read(file)
+			problems, warnings := []configProblem{}, []configProblem{}
 			if wrong, ok := errors.AsType[*config.Error](err); ok {
 				for _, p := range wrong.Problems {
 					problems = append(problems, configProblem(p))
 				}
 			}
-			if err != nil && as.format != "json" {
-				return &ending{exitWrong, err}
+			if err == nil {
+				for _, p := range read.Warnings {
+					warnings = append(warnings, configProblem(p))
+				}
+			}
+			if as.format != "json" {
+				if err != nil {
+					return &ending{exitWrong, err}
+				}
+				for _, p := range read.Warnings {
+					fmt.Fprintf(cmd.ErrOrStderr(), "bearergate: warning: %s\n", p)
+				}
 			}
 			result := struct {
 				Good     bool            `json:"good"`
 				Problems []configProblem `json:"problems"`
-			}{err == nil, problems}
+				Warnings []configProblem `json:"warnings"`
+			}{err == nil, problems, warnings}
 			if printed := as.print(cmd.OutOrStdout(), result, file+": good\n"); printed != nil {
 				return printed
 			}

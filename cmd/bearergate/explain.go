@@ -126,6 +126,7 @@ type asks struct {
 	Public       bool             `json:"public"`
 	Verifiers    []askedVerifier  `json:"verifiers"`
 	Require      []string         `json:"require"`
+	Warning      string           `json:"warning,omitempty"`
 	Preflight    string           `json:"preflight"`
 	Enforced     bool             `json:"enforced"`
 	ShadowUntil  *time.Time       `json:"shadow_until,omitempty"`
@@ -166,7 +167,7 @@ func explain(f *policy.Facts, e *config.Explanation, now time.Time) *explanation
 	}
 	p := e.Asks
 	answer.Asks = &asks{
-		Public: p.GetPublic(), Verifiers: []askedVerifier{}, Require: append([]string{}, e.Requires...),
+		Public: p.GetPublic(), Verifiers: []askedVerifier{}, Require: append([]string{}, e.Requires...), Warning: e.Warning,
 		Preflight: p.GetPreflight(), Enforced: !now.Before(e.Shadow), ForwardToken: p.GetForwardToken(),
 		Identity: []identityHeader{}, EdgeCache: p.GetEdgeCache().AsDuration().String(), Realm: p.GetRealm(),
 	}
@@ -263,6 +264,9 @@ func (a *asks) text(line func(what, format string, args ...any)) {
 			what = ""
 		}
 		line(what, "%s", rule)
+	}
+	if a.Warning != "" {
+		line("warning", "the policy %s", a.Warning)
 	}
 	if a.Preflight == "allow" {
 		line("preflight", "OPTIONS with Origin and Access-Control-Request-Method passes without a token")

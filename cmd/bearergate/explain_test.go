@@ -214,6 +214,7 @@ type explainedAsks struct {
 	Public       bool                `json:"public"`
 	Verifiers    []explainedVerifier `json:"verifiers"`
 	Require      []string            `json:"require"`
+	Warning      string              `json:"warning"`
 	Preflight    string              `json:"preflight"`
 	Enforced     bool                `json:"enforced"`
 	ShadowUntil  *time.Time          `json:"shadow_until"`
@@ -420,5 +421,16 @@ routes: [{path: {prefix: /v1}, policy: web}, {path: {prefix: /v1/admin}, policy:
 				t.Errorf("ended with %d: %s%s", code, stdout, stderr)
 			}
 		})
+	}
+}
+
+func TestExplainWarnsOfWhatIsHardlyMeant(t *testing.T) {
+	path := explainFile(t, warnedFile)
+	code, stdout, stderr := inside(t, "explain", "--config", path, "--url", "https://a/", "--policy", "some")
+	if code != exitGood || stderr != "" || !strings.Contains(stdout, "warning       the policy needs claims, and verifiers[1] gives none: ") {
+		t.Errorf("ended with %d: %s%s", code, stdout, stderr)
+	}
+	if said, text := explainJSON(t, exitGood, "--config", path, "--url", "https://a/", "--policy", "some"); !strings.HasPrefix(said.Asks.Warning, "needs claims") {
+		t.Errorf("says %s", text)
 	}
 }

@@ -180,6 +180,13 @@ func TestConfigCheck(t *testing.T) {
 			Field  string `json:"field"`
 			Text   string `json:"text"`
 		} `json:"problems"`
+		Warnings []struct {
+			File   string `json:"file"`
+			Line   int    `json:"line"`
+			Column int    `json:"column"`
+			Field  string `json:"field"`
+			Text   string `json:"text"`
+		} `json:"warnings"`
 	}
 	parse := func(t *testing.T, got result, code int) report {
 		t.Helper()
@@ -189,8 +196,8 @@ func TestConfigCheck(t *testing.T) {
 		if err := decoder.Decode(&r); err != nil || got.code != code || got.stderr != "" {
 			t.Fatalf("got %+v, %v; want %d", got, err, code)
 		}
-		if r.Problems == nil {
-			t.Errorf("problems are null, not a list: %s", got.stdout)
+		if r.Problems == nil || r.Warnings == nil {
+			t.Errorf("problems or warnings are null, not a list: %s", got.stdout)
 		}
 		return r
 	}
@@ -225,6 +232,17 @@ func TestConfigCheck(t *testing.T) {
 			}
 		}
 	})
+	t.Run("hardly meant", func(t *testing.T) {
+		path := explainFile(t, warnedFile)
+		got := check(t, path)
+		if got.code != exitGood || got.stdout != path+": good\n" || !strings.HasPrefix(got.stderr, "bearergate: warning: "+path+":6:25: policies[0].require: needs claims, and verifiers[1] gives none: ") {
+			t.Errorf("got %+v", got)
+		}
+		r := parse(t, check(t, path, "--output", "json"), exitGood)
+		if !r.Good || len(r.Problems) != 0 || len(r.Warnings) != 1 || r.Warnings[0].Line != 6 || r.Warnings[0].Field != "policies[0].require" {
+			t.Errorf("got %+v", r)
+		}
+	})
 	t.Run("absent", func(t *testing.T) {
 		want := "bearergate: " + absent + ": there is no such file; give the path of the configuration file\n"
 		if got := check(t, absent); got != (result{exitWrong, "", want}) {
@@ -236,6 +254,15 @@ func TestConfigCheck(t *testing.T) {
 		}
 	})
 }
+
+// warnedFile is taken, and hardly meant.
+const warnedFile = `listeners: {ext_authz: {address: "127.0.0.1:0"}}
+verifiers:
+  - {name: sso, jwt: {issuer: "https://sso.example.com", audiences: [orders], algorithms: [RS256]}}
+  - {name: crm, verifytoken: {url: "https://api.example.com/verify"}}
+default_policy: {verifiers: [sso, crm]}
+policies: [{name: some, require: {audience: [orders]}, verifiers: [sso, crm]}]
+`
 
 func number(n int) string { text, _ := json.Marshal(n); return string(text) }
 

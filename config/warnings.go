@@ -1,0 +1,58 @@
+package config
+
+import (
+	"strings"
+
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+)
+
+// Warning is what a configuration may say and hardly means.
+type Warning struct {
+	// Field is the path of the field.
+	Field string
+	// Text says what will happen, and what to write instead.
+	Text string
+}
+
+// Warnings returns what a configuration that [Load] or [Parse] returned may say and
+// hardly means.
+func Warnings(c *configv1.Config) []Warning {
+	made, err := NewPolicies(c)
+	if err != nil {
+		return nil // it is no such configuration
+	}
+	var warnings []Warning
+	for i := range made.Messages {
+		if text := made.claimless(i, c); text != "" {
+			warnings = append(warnings, Warning{policyPath(i) + ".require", text})
+		}
+	}
+	return warnings
+}
+
+// claimless says that tokens of some verifiers of a policy can never have the claims
+// that it requires, because these verifiers say nothing of a token but that it is
+// good. If none says more, the policy is a mistake and not this.
+func (p *Policies) claimless(index int, c *configv1.Config) string {
+	if !p.Requirements[index].NeedsClaims() {
+		return ""
+	}
+	var silent []string
+	for _, name := range askedBy(p.Messages[index], c) {
+		for i, v := range c.GetVerifiers() {
+			if v.GetName() == name && !givesClaims(v) {
+				silent = append(silent, item("verifiers", i))
+			}
+		}
+	}
+	if len(silent) == 0 {
+		return ""
+	}
+	// No names: they may come from the environment.
+	give := " gives none"
+	if len(silent) > 1 {
+		give = " give none"
+	}
+	return "needs claims, and " + strings.Join(silent, ", ") + give +
+		": what reads a claim is never met by tokens that are asked about there (403, insufficient_scope); take it out of the policy's verifiers, or put it behind a jwt verifier"
+}

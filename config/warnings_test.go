@@ -1,0 +1,73 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bearergate/bearergate/config"
+)
+
+// claimless is a file with policies that need claims, and a verifier that gives none.
+const claimless = `
+listeners: {ext_authz: {address: "127.0.0.1:0"}}
+verifiers:
+  - {name: sso, jwt: {issuer: "https://sso.example.com", audiences: [orders], algorithms: [RS256], keys: {file: KEYS}}}
+  - {name: crm, verifytoken: {url: "https://api.example.com/verify"}}
+  - {name: behind, behind: sso, verifytoken: {url: "https://api.example.com/verify"}}
+default_policy: {verifiers: [sso, crm]}
+policies:
+  - name: mixed
+    verifiers: [sso, crm]
+    require: {scopes: {all: [orders]}}
+  - {name: good, verifiers: [behind], require: {scopes: {all: [orders]}}}
+  - {name: alone, verifiers: [sso], require: {expression: '"a" in claims.roles'}}
+  - {name: by-method, verifiers: [sso, crm], require: {expression: request.method == "GET"}}
+  - name: expression
+    verifiers: [sso, crm]
+    require:
+      expression: request.method == "GET" || "a" in claims.roles
+`
+
+func TestClaimsThatSomeVerifiersDoNotGiveAreWarnedOf(t *testing.T) {
+	keys, err := filepath.Abs("testdata/keys.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "gateway.yaml")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(claimless, "KEYS", keys)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read, err := config.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range read.Warnings {
+		got = append(got, strings.TrimPrefix(w.String(), path))
+	}
+	const text = ": needs claims, and verifiers[1] gives none: what reads a claim is never met by tokens that are asked about there (403, insufficient_scope); take it out of the policy's verifiers, or put it behind a jwt verifier"
+	if want := []string{":11:5: policies[0].require" + text, ":17:5: policies[4].require" + text}; !slices.Equal(got, want) {
+		t.Errorf("warns\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	g := runParsed(t, read.Config)
+	told := 0
+	for _, e := range g.log.entries(t) {
+		if e.Level == "WARN" && e.Message == "the configuration may not do what is meant" {
+			told++
+		}
+	}
+	if told != 2 {
+		t.Errorf("the log has %d warnings", told)
+	}
+}
+
+func TestTheExamplesWarnOfNothing(t *testing.T) {
+	for _, path := range []string{"testdata/accepted/smallest.yaml", "testdata/accepted/every-field.yaml"} {
+		if read, err := config.Read(path); err != nil || len(read.Warnings) > 0 {
+			t.Errorf("%s: %v, %v", path, read.Warnings, err)
+		}
+	}
+}
