@@ -26,6 +26,9 @@ type verifiers struct {
 	version  string
 	cache    *configv1.Cache
 	byName   map[string]*stack
+
+	// refused, if set, is told of tokens that verifiers find not good, and why.
+	refused func(verifier, why string)
 }
 
 // stack is a verifier with what stands in front of it.
@@ -105,6 +108,9 @@ func (vs *verifiers) last(s *stack) (verifier.Verifier, error) {
 	v := s.fields
 	refused := func(t bearer.Token, why string) {
 		vs.logger.Debug("a verifier refused a token", slog.String("verifier", v.GetName()), slog.Any("token", t), slog.String("why", why))
+		if vs.refused != nil {
+			vs.refused(v.GetName(), why)
+		}
 	}
 	switch kind := v.GetKind().(type) {
 	case *configv1.Verifier_Introspection:

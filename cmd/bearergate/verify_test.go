@@ -1,9 +1,20 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/bearergate/bearergate/crmnow"
 )
@@ -126,6 +137,111 @@ func TestVerifyTakesWhatTokenGives(t *testing.T) {
 	}
 	path := file(t, "token", fetched.stdout)
 	if got := call(t, invocation{args: []string{"verify", "--url", e.URL(), "--token-file", path}, secrets: []string{token}}); got.code != exitGood {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// signed is a JWT for orders by a key, with a name for its issuer.
+func signed(t *testing.T, key *ecdsa.PrivateKey, issuer string, end time.Time) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "key-1"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := json.Marshal(map[string]any{"iss": issuer, "aud": "orders", "exp": end.Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := signer.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := object.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// TestVerifyAsksWhomTheConfigurationNames, of every kind.
+func TestVerifyAsksWhomTheConfigurationNames(t *testing.T) {
+	e := partnersEndpoint(t)
+	var keys [2]*ecdsa.PrivateKey
+	for i := range keys {
+		var err error
+		if keys[i], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const active = "an-active-token"
+	introspection := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "gate" || password != "a+secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+		} else if r.FormValue("token") == active {
+			_, _ = io.WriteString(w, `{"active":true}`)
+		} else {
+			_, _ = io.WriteString(w, `{"active":false}`)
+		}
+	}))
+	t.Cleanup(introspection.Close)
+	path := explainFile(t, `
+listeners: {ext_authz: {address: "127.0.0.1:0"}}
+verifiers:
+  - {name: crm, verifytoken: {url: "`+e.URL()+`"}}
+  - {name: sso, tokens: opaque, introspection: {url: "`+introspection.URL+`", client: {id: gate, secret: {file: SECRET}}}}
+  - {name: away, timeout: 50ms, introspection: {url: "`+nobody(t)+`", client: {id: gate, secret: {file: SECRET}}}}
+  - {name: partner, jwt: {issuer: "https://partner.example.com", audiences: [orders], algorithms: [ES256], keys: {file: keys.json}}}
+default_policy: {verifiers: [crm]}
+policies:
+  - {name: several, verifiers: [partner, sso, crm], require: {expression: "false"}}
+  - {name: away, verifiers: [away]}
+  - {name: open, public: true}
+`)
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: keys[0].Public(), KeyID: "key-1", Use: "sig", Algorithm: "ES256"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "keys.json"), set, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good, soon := token(t, e), time.Now().Add(time.Hour)
+	partners := signed(t, keys[0], "https://partner.example.com", soon)
+	for name, test := range map[string]struct {
+		token string
+		args  []string
+		code  int
+		says  string
+	}{
+		"the default policy":                 {good, nil, exitGood, "the token is good"},
+		"another token":                      {active, nil, exitNo, "the token is not good"},
+		"by introspection":                   {active, []string{"--verifier", "sso"}, exitGood, "the token is good"},
+		"not by introspection":               {good, []string{"--verifier", "sso"}, exitNo, "sso: "},
+		"a JWT":                              {partners, []string{"--verifier", "partner"}, exitGood, "the token is good"},
+		"a JWT by another key":               {signed(t, keys[1], "https://partner.example.com", soon), []string{"--verifier", "partner"}, exitNo, "partner: "},
+		"a JWT that has ended":               {signed(t, keys[0], "https://partner.example.com", time.Now().Add(-time.Minute)), []string{"--verifier", "partner"}, exitNo, "not good"},
+		"a policy: the first for the token":  {partners, []string{"--policy", "several"}, exitGood, "the token is good"},
+		"a policy: the second for the token": {active, []string{"--policy", "several"}, exitGood, "the token is good"},
+		"a policy: only one is asked":        {good, []string{"--policy", "several"}, exitNo, "sso: "},
+		"nobody answers":                     {good, []string{"--policy", "away"}, exitUnknown, "nobody could tell: "},
+		"no token":                           {"x y", nil, exitNo, "this cannot be a token: "},
+		"a public policy":                    {good, []string{"--policy", "open"}, exitWrong, "the policy is public: it asks nobody about tokens"},
+		"a policy that there is not":         {good, []string{"--policy", "other"}, exitWrong, "there is no policy with that name"},
+		"a verifier that there is not":       {good, []string{"--verifier", "other"}, exitWrong, "there is no verifier with that name"},
+		"both":                               {good, []string{"--verifier", "sso", "--policy", "open"}, exitWrong, "[policy verifier]"},
+		"a URL beside it":                    {good, []string{"--url", e.URL()}, exitWrong, "[config url]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := call(t, invocation{
+				args: append([]string{"verify", "--config", path, "--token-file", "-"}, test.args...), stdin: test.token + "\n",
+				secrets: []string{test.token, "a secret"},
+			})
+			expectHidden(t, got.stdout, test.token, "a secret")
+			if got.code != test.code || !strings.Contains(got.stdout+got.stderr, test.says) || (got.code == exitWrong) != (got.stdout == "") {
+				t.Errorf("got %+v, want %d %s", got, test.code, test.says)
+			}
+		})
+	}
+	if got := call(t, invocation{args: []string{"verify", "--policy", "several", "--token-file", "-"}, stdin: good}); got.code != exitWrong || !strings.Contains(got.stderr, "give --config FILE too") {
 		t.Errorf("got %+v", got)
 	}
 }
