@@ -28,18 +28,19 @@ const (
 )
 
 // Files calls changed each time that one of the files may have changed, until ctx
-// ends. The calls come one after the other. The files need not be there. The logger
-// is told once if the system sends no events, and the files are only looked at
-// every [Interval].
-func Files(ctx context.Context, files []string, logger *slog.Logger, changed func()) {
+// ends. The calls come one after the other. Which files these are is asked before
+// each call, and a sign in others says that they are others now, and causes one.
+// The files need not be there. The logger is told once if the system sends no
+// events, and they are only looked at every [Interval].
+func Files(ctx context.Context, files func() []string, others <-chan struct{}, logger *slog.Logger, changed func()) {
 	events, follow, stop := open(logger)
 	defer stop()
-	tell(ctx, files, events, follow, changed)
+	tell(ctx, files, events, others, follow, changed)
 }
 
 // tell calls changed after events, and after the interval without any.
-func tell(ctx context.Context, files []string, events <-chan struct{}, follow func(folders []string), changed func()) {
-	follow(folders(files))
+func tell(ctx context.Context, files func() []string, events, others <-chan struct{}, follow func(folders []string), changed func()) {
+	follow(folders(files()))
 	tick := time.NewTicker(Interval)
 	defer tick.Stop()
 	var quiet, overdue <-chan time.Time // not nil while there is something to tell
@@ -53,12 +54,13 @@ func tell(ctx context.Context, files []string, events <-chan struct{}, follow fu
 				overdue = time.After(longest)
 			}
 			continue
+		case <-others: // and something may have happened to them before they were followed
 		case <-quiet:
 		case <-overdue:
 		case <-tick.C:
 		}
 		quiet, overdue = nil, nil
-		follow(folders(files)) // by now they may be others
+		follow(folders(files())) // by now they may be others
 		changed()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,7 @@ func watched(t *testing.T, file string) (becomes func(text string)) {
 	signs, ended := make(chan struct{}, 100), make(chan struct{})
 	go func() {
 		defer close(ended)
-		watch.Files(ctx, []string{file}, slog.New(slog.DiscardHandler), func() { signs <- struct{}{} })
+		watch.Files(ctx, only(file), nil, slog.New(slog.DiscardHandler), func() { signs <- struct{}{} })
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -70,6 +71,9 @@ func watched(t *testing.T, file string) (becomes func(text string)) {
 		}
 	}
 }
+
+// only are files that stay the same.
+func only(files ...string) func() []string { return func() []string { return files } }
 
 func put(t *testing.T, path, text string) {
 	t.Helper()
@@ -198,7 +202,7 @@ func TestTheIntervalTellsWithoutASign(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		begun := time.Now()
 		var told []time.Duration
-		watch.Tell(ctx, []string{"/nowhere/f"}, nil, func([]string) {}, func() {
+		watch.Tell(ctx, only("/nowhere/f"), nil, nil, func([]string) {}, func() {
 			if told = append(told, time.Since(begun)); len(told) == 3 {
 				stop()
 			}
@@ -231,7 +235,7 @@ func TestEventsThatComeTogetherAreOneSign(t *testing.T) {
 				<-time.After(50 * time.Millisecond)
 			}
 		}()
-		watch.Tell(ctx, []string{"/nowhere/f"}, events, func([]string) {}, func() { told = append(told, time.Since(begun)) })
+		watch.Tell(ctx, only("/nowhere/f"), events, nil, func([]string) {}, func() { told = append(told, time.Since(begun)) })
 		if len(told) != 3 || told[0] != 200*time.Millisecond || told[1] != 2*time.Second || told[2] != 3*time.Second {
 			t.Errorf("told after %v", told)
 		}
@@ -246,8 +250,53 @@ func TestAFolderThatCannotBeWatchedIsNamedOnce(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	// A file cannot be a folder: ENOTDIR stands for whatever the system has against it.
-	watch.Files(ctx, []string{dir + "/f/g", dir + "/f/h/i"}, slog.New(slog.NewTextHandler(&log, nil)), func() {})
+	watch.Files(ctx, only(dir+"/f/g", dir+"/f/h/i"), nil, slog.New(slog.NewTextHandler(&log, nil)), func() {})
 	if got := strings.Count(log.String(), "the system tells of no changes in a folder"); got != 1 {
 		t.Errorf("the log says it %d times: %s", got, log.String())
+	}
+}
+
+// TestOtherFilesAreFollowedAtOnce: when the files are others, those are told of, and
+// those from before no more.
+func TestOtherFilesAreFollowedAtOnce(t *testing.T) {
+	before, after := t.TempDir(), t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	signs, others, ended := make(chan struct{}, 100), make(chan struct{}), make(chan struct{})
+	var current atomic.Pointer[string]
+	current.Store(&before)
+	go func() {
+		defer close(ended)
+		watch.Files(ctx, func() []string { return []string{*current.Load() + "/f"} }, others, slog.New(slog.DiscardHandler), func() { signs <- struct{}{} })
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
+	late := time.After(patience)
+	told := func(what string) {
+		t.Helper()
+		select {
+		case <-signs:
+		case <-late:
+			t.Fatalf("no sign %s", what)
+		}
+	}
+	current.Store(&after)
+	others <- struct{}{}
+	told("because the files are others")
+	put(t, after+"/f", "x")
+	told("of the new file")
+	for quiet := false; !quiet; { // it may be told twice
+		select {
+		case <-signs:
+		case <-time.After(500 * time.Millisecond):
+			quiet = true
+		}
+	}
+	put(t, before+"/f", "y")
+	select {
+	case <-signs:
+		t.Error("a sign of the old file")
+	case <-time.After(300 * time.Millisecond):
 	}
 }
