@@ -43,23 +43,7 @@ func Open(ctx context.Context, network, where string, o *SocketOptions) (net.Lis
 	if network != "unix" || o == nil {
 		return open(ctx, network, where)
 	}
-	uid, err := idOf("user", o.User, func(name string) (string, error) {
-		u, err := user.Lookup(name)
-		if err != nil {
-			return "", err
-		}
-		return u.Uid, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	gid, err := idOf("group", o.Group, func(name string) (string, error) {
-		g, err := user.LookupGroup(name)
-		if err != nil {
-			return "", err
-		}
-		return g.Gid, nil
-	})
+	uid, gid, err := o.ids()
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +56,28 @@ func Open(ctx context.Context, network, where string, o *SocketOptions) (net.Lis
 		return nil, err
 	}
 	return l, nil
+}
+
+// ids gives the numbers of user and group, -1 for none.
+func (o *SocketOptions) ids() (uid, gid int, err error) {
+	uid, err = idOf("user", o.User, func(name string) (string, error) {
+		u, err := user.Lookup(name)
+		if err != nil {
+			return "", err
+		}
+		return u.Uid, nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	gid, err = idOf("group", o.Group, func(name string) (string, error) {
+		g, err := user.LookupGroup(name)
+		if err != nil {
+			return "", err
+		}
+		return g.Gid, nil
+	})
+	return uid, gid, err
 }
 
 // own gives a socket its owner, and only then its mode.
