@@ -19,6 +19,11 @@ type Configuration struct {
 	LastReload *Reload `json:"last_reload,omitempty"`
 }
 
+// LastReloadSuccessful reports whether the file, as it was read last, could be used.
+func (c *Configuration) LastReloadSuccessful() bool {
+	return c.LastReload == nil || c.LastReload.Result != Refused
+}
+
 // Reload is what came of reading the configuration again.
 type Reload struct {
 	At     time.Time `json:"at"`
@@ -33,11 +38,11 @@ type Reload struct {
 // Configured shows the configuration, and counts the reload that it tells of, if
 // there is one.
 func (m *Metrics) Configured(c *Configuration) {
-	good := true
+	good := c.LastReloadSuccessful()
 	at := c.InForceSince
 	if r := c.LastReload; r != nil {
 		m.reloads.WithLabelValues(r.Result).Inc()
-		good, at = r.Result != Refused, r.At
+		at = r.At
 	}
 	m.lastGood.Set(number(good))
 	if good {

@@ -24,22 +24,26 @@ func TestReloadsAreShownAndCounted(t *testing.T) {
 		metrics map[string]float64
 	}{
 		{
-			"at the start", admin.Configuration{File: "b.yaml", InForceSince: since},
+			"at the start",
+			admin.Configuration{File: "b.yaml", InForceSince: since},
 			`{"file":"b.yaml","in_force_since":"2027-01-15T08:00:00.25Z"}`,
 			map[string]float64{"last_reload_successful{}": 1, "last_reload_success_timestamp_seconds{}": 1_800_000_000.25},
 		},
 		{
-			"a wrong one", admin.Configuration{File: "b.yaml", InForceSince: since, LastReload: &admin.Reload{At: at, Result: admin.Refused, Error: "b.yaml:1:1: wrong"}},
+			"a wrong one",
+			admin.Configuration{File: "b.yaml", InForceSince: since, LastReload: &admin.Reload{At: at, Result: admin.Refused, Error: "b.yaml:1:1: wrong"}},
 			`{"file":"b.yaml","in_force_since":"2027-01-15T08:00:00.25Z","last_reload":{"at":"2027-01-15T08:01:00.5Z","result":"refused","error":"b.yaml:1:1: wrong"}}`,
 			map[string]float64{"last_reload_successful{}": 0, "last_reload_success_timestamp_seconds{}": 1_800_000_000.25, `reloads_total{result="refused"}`: 1},
 		},
 		{
-			"the one in force", admin.Configuration{InForceSince: since, LastReload: &admin.Reload{At: at, Result: admin.Unchanged}},
+			"the one in force",
+			admin.Configuration{InForceSince: since, LastReload: &admin.Reload{At: at, Result: admin.Unchanged}},
 			`{"in_force_since":"2027-01-15T08:00:00.25Z","last_reload":{"at":"2027-01-15T08:01:00.5Z","result":"unchanged"}}`,
 			map[string]float64{"last_reload_successful{}": 1, "last_reload_success_timestamp_seconds{}": 1_800_000_060.5, `reloads_total{result="unchanged"}`: 1},
 		},
 		{
-			"another", admin.Configuration{InForceSince: at, LastReload: &admin.Reload{At: at, Result: admin.Applied, NeedRestart: []string{"log.format"}}},
+			"another",
+			admin.Configuration{InForceSince: at, LastReload: &admin.Reload{At: at, Result: admin.Applied, NeedRestart: []string{"log.format"}}},
 			`{"in_force_since":"2027-01-15T08:01:00.5Z","last_reload":{"at":"2027-01-15T08:01:00.5Z","result":"applied","need_restart":["log.format"]}}`,
 			map[string]float64{"last_reload_successful{}": 1, `reloads_total{result="refused"}`: 1, `reloads_total{result="applied"}`: 1},
 		},
@@ -74,8 +78,8 @@ func TestWhatIsNoMoreHasNoSeries(t *testing.T) {
 	}
 	f.metrics.Verifiers(map[string]admin.Stages{"kept-verifier": stages, "gone-verifier": stages})
 	f.metrics.Shadows(map[string]time.Time{"kept-policy": {}, "gone-policy": {}})
-	for label, of := range map[string]string{admin.ListenerLabel: "listener", admin.PolicyLabel: "policy", admin.VerifierLabel: "verifier"} {
-		f.metrics.Forget(label, "gone-"+of)
+	for _, labels := range []admin.Labels{{Listener: "gone-listener"}, {Listener: "kept-listener", Policy: "gone-policy"}, {Verifier: "gone-verifier"}} {
+		f.metrics.Forget(labels)
 	}
 	f.metrics.Verifiers(map[string]admin.Stages{"kept-verifier": stages})
 	f.metrics.Shadows(map[string]time.Time{"kept-policy": {}})

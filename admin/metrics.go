@@ -90,27 +90,28 @@ func NewMetrics(version string) *Metrics {
 	return m
 }
 
-// Labels whose series can go.
-const (
-	ListenerLabel = "listener"
-	PolicyLabel   = "policy"
-	VerifierLabel = "verifier"
-)
+// Labels say which series can go: those with all of these labels that are not "".
+type Labels struct{ Listener, Policy, Verifier string }
 
-// Forget drops all series whose label has a value: of a listener, a policy or a
-// verifier that is no more.
-func (m *Metrics) Forget(label, value string) {
-	match := prometheus.Labels{label: value}
+// Forget drops series of what is no more.
+func (m *Metrics) Forget(l Labels) {
+	match := prometheus.Labels{}
+	for name, value := range map[string]string{"listener": l.Listener, "policy": l.Policy, "verifier": l.Verifier} {
+		if value != "" {
+			match[name] = value
+		}
+	}
 	m.decisions.DeletePartialMatch(match)
 	m.calls.DeletePartialMatch(match)
-	if label == ListenerLabel {
-		m.ForgetCertificate(value)
-	}
+	m.forgetCertificate(match)
 }
 
 // ForgetCertificate drops the series of a listener that speaks TLS no more.
 func (m *Metrics) ForgetCertificate(listener string) {
-	match := prometheus.Labels{ListenerLabel: listener}
+	m.forgetCertificate(prometheus.Labels{"listener": listener})
+}
+
+func (m *Metrics) forgetCertificate(match prometheus.Labels) {
 	m.notAfter.DeletePartialMatch(match)
 	m.reloaded.DeletePartialMatch(match)
 	m.refused.DeletePartialMatch(match)

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/bearer"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
@@ -20,7 +19,7 @@ type Asker struct {
 	// Timeout is how long an answer may take, by the configuration.
 	Timeout time.Duration
 
-	verifiers *verifiers
+	verifiers *verifierPool
 	asked     verifier.Verifier
 
 	mu  sync.Mutex
@@ -56,14 +55,14 @@ func NewAsker(c *configv1.Config, policyName, verifierName, version string) (*As
 	} else if verifierNamed(c, verifierName) == nil {
 		return nil, errNoVerifier
 	}
-	vs, err := buildVerifiers(c, slog.New(slog.DiscardHandler), admin.NewMetrics(version), func(*verifier.Panic) {}, version)
-	a := &Asker{Timeout: longestAnswer(c), verifiers: vs}
-	vs.refused = a.refused
+	a := &Asker{Timeout: longestAnswer(c), verifiers: newVerifierPool(slog.New(slog.DiscardHandler), func(*verifier.Panic) {}, version)}
+	a.verifiers.refused = a.refused
+	vs, err := a.verifiers.take(c)
 	if err == nil {
 		a.asked, err = vs.asked(names)
 	}
 	if err != nil {
-		vs.close()
+		a.verifiers.close()
 		return nil, err
 	}
 	return a, nil

@@ -12,10 +12,10 @@ import (
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/listen"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
-	"github.com/bearergate/bearergate/watch"
 )
 
-// certificates are those of a listener, and what is told of them.
+// certificates are those of a listener, and what is told of them from when they
+// begin.
 type certificates struct {
 	*listen.Certificates
 
@@ -43,7 +43,7 @@ func tlsOptions(t *configv1.Tls) listen.TLSOptions {
 	return o
 }
 
-func (g *Gateway) loadCertificates(e entry, metrics *admin.Metrics) (*certificates, error) {
+func (g *Gateway) loadCertificates(e entry) (*certificates, error) {
 	o := tlsOptions(e.GetTls())
 	if e.kind == ExtAuthz {
 		// RFC 9113 section 3.2: HTTP/2 over TLS is agreed on by ALPN.
@@ -57,17 +57,17 @@ func (g *Gateway) loadCertificates(e entry, metrics *admin.Metrics) (*certificat
 	if err != nil {
 		return nil, fmt.Errorf("%s.tls.%w", e.path, err)
 	}
+	return &certificates{Certificates: read, logger: g.logger.With(slog.String("listener", e.name))}, nil
+}
+
+// begin has the operator shown what becomes of them from now on.
+func (c *certificates) begin(listener string, metrics *admin.Metrics) {
 	var reasons []string
 	for _, reason := range listen.Refusals() {
 		reasons = append(reasons, string(reason))
 	}
-	c := &certificates{
-		Certificates: read,
-		logger:       g.logger.With(slog.String("listener", e.name)),
-		metrics:      metrics.Certificate(e.name, reasons),
-	}
+	c.metrics = metrics.Certificate(listener, reasons)
 	c.inForce()
-	return c, nil
 }
 
 // inForce tells of the certificate that is shown from now on.
@@ -143,24 +143,4 @@ func (c *certificates) refused(reason listen.Refusal, peer net.Addr, err error) 
 		attrs = append(attrs, slog.Int64("more_like_this", skipped))
 	}
 	c.logger.LogAttrs(ctx, level, "a connection was refused in its TLS handshake", attrs...)
-}
-
-// watchCertificates reads the files of listeners again when they change, until ctx ends.
-func (g *Gateway) watchCertificates(ctx context.Context) {
-	var files []string
-	for _, d := range g.doors {
-		if d.certificates != nil {
-			files = append(files, d.certificates.Files()...)
-		}
-	}
-	if len(files) == 0 {
-		return
-	}
-	watch.Files(ctx, files, g.logger, func() {
-		for _, d := range g.doors {
-			if d.certificates != nil {
-				d.certificates.reload()
-			}
-		}
-	})
 }

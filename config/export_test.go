@@ -5,10 +5,24 @@ var PanicReport = panicReport
 
 // BreakListener closes a listener under the server that answers there.
 func (g *Gateway) BreakListener(name string) error {
-	for _, d := range g.doors {
+	for _, d := range g.allDoors() {
 		if d.name == name {
-			return d.listener.Close()
+			return d.desk.listener.Close()
 		}
 	}
 	return nil
+}
+
+// Verifiers is how many there are, those included that only requests from before use.
+func (g *Gateway) Verifiers() int {
+	g.verifiers.mu.Lock()
+	defer g.verifiers.mu.Unlock()
+	return len(g.verifiers.stacks)
+}
+
+// MadeVerifiers is how many were ever made.
+func (g *Gateway) MadeVerifiers() int {
+	g.verifiers.mu.Lock()
+	defer g.verifiers.mu.Unlock()
+	return g.verifiers.made
 }

@@ -2,21 +2,17 @@ package config
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/bearergate/bearergate/admin"
-	"github.com/bearergate/bearergate/authrequest"
 	"github.com/bearergate/bearergate/bearer"
-	"github.com/bearergate/bearergate/extauthz"
-	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/listen"
-	"github.com/bearergate/bearergate/policy"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
@@ -29,17 +25,43 @@ const (
 )
 
 // Gateway is a configuration that was made into running parts: the listeners,
-// the gate of each, and the verifiers behind them.
+// the gate of each, and the verifiers behind them. Another configuration can take
+// its place while it runs.
 type Gateway struct {
 	logger    *slog.Logger
-	shutdown  time.Duration
-	doors     []*door
-	admin     *admin.Server // always there, but without a door unless it is configured
-	verifiers *verifiers
+	metrics   *admin.Metrics
+	admin     *admin.Server // what all admin listeners show; it has none itself
+	verifiers *verifierPool
+	parser    *bearer.Parser // all others give tokens the same digests
+	panicked  func(*verifier.Panic)
 
 	generatedCodec bool
 	inherited      *listen.Inherited
 	notify         func(Stage)
+	source         *Source
+	inForce        func(*configv1.Config)
+
+	// changing is held by who exchanges the configuration, and all below is his to
+	// change.
+	changing sync.Mutex
+	running  bool
+	stopped  bool
+	digest   [sha256.Size]byte // of the files that the configuration names
+	format   string            // of the log, which stays
+	inPlace  [sha256.Size]byte // of the text that was written in place and told of
+	shown    admin.Configuration
+
+	// mu is held for moments, by who changes what follows, and who reads it otherwise.
+	mu     sync.Mutex
+	config *configv1.Config
+	doors  []*door
+
+	serving  sync.WaitGroup
+	failed   chan error
+	draining sync.WaitGroup  // of desks that are no more
+	cut      context.Context //nolint:containedctx // the life of those
+	cutOff   context.CancelCauseFunc
+	others   chan struct{} // a sign that other files matter now
 }
 
 // Option changes how a Gateway is made, in ways that no configuration file should
@@ -54,32 +76,27 @@ func GeneratedCodec() Option { return func(g *Gateway) { g.generatedCodec = true
 // them when it has run.
 func Inherited(sockets *listen.Inherited) Option { return func(g *Gateway) { g.inherited = sockets } }
 
+// From gives a gateway the file that its configuration comes from. It is read again
+// by [Gateway.Reload], and when another one comes in its place. The gateway closes
+// the source when it has run.
+func From(s *Source) Option { return func(g *Gateway) { g.source = s } }
+
+// InForce has a function told of each configuration that comes into force, the
+// first one too.
+func InForce(tell func(*configv1.Config)) Option { return func(g *Gateway) { g.inForce = tell } }
+
 // Stage is how far a gateway that runs has come.
 type Stage int
 
 // The stages that a gateway tells of.
 const (
-	Ready    Stage = iota // it answers
-	Stopping              // it finishes what is under way
+	Ready     Stage = iota // it answers; also after each Reloading
+	Reloading              // it was asked to read its configuration again, and answers meanwhile
+	Stopping               // it finishes what is under way
 )
 
-// Notify has a function told how far a gateway has come, once for each stage.
+// Notify has a function told how far a gateway has come.
 func Notify(tell func(Stage)) Option { return func(g *Gateway) { g.notify = tell } }
-
-// door is a listener with the server behind it.
-type door struct {
-	entry
-
-	listener     net.Listener
-	server       server
-	certificates *certificates // nil if the door speaks no TLS
-}
-
-// server is what all faces have.
-type server interface {
-	Serve(net.Listener) error
-	Shutdown(context.Context) error
-}
 
 // NewGateway makes the parts that a configuration describes, which is one that
 // [Load] or [Parse] returned, and listens on all its addresses: on every one of
@@ -88,7 +105,16 @@ type server interface {
 // The logger is told what matters to an operator; the version stands in the
 // metrics and in the User-Agent of calls.
 func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string, options ...Option) (_ *Gateway, err error) {
-	g := &Gateway{logger: logger, shutdown: c.GetShutdownTimeout().AsDuration(), notify: func(Stage) {}}
+	g := &Gateway{
+		logger: logger, metrics: admin.NewMetrics(version),
+		notify: func(Stage) {}, inForce: func(*configv1.Config) {},
+		format: c.GetLog().GetFormat(),
+		failed: make(chan error, 1), others: make(chan struct{}, 1),
+	}
+	g.cut, g.cutOff = context.WithCancelCause(context.Background())
+	g.panicked = panicReport(g.metrics, logger)
+	g.verifiers = newVerifierPool(logger, g.panicked, version)
+	g.admin = admin.NewServer(g.metrics, logger.With(slog.String("listener", Admin)))
 	for _, set := range options {
 		set(g)
 	}
@@ -97,109 +123,16 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 			g.close()
 		}
 	}()
-	metrics := admin.NewMetrics(version)
-	panicked := panicReport(metrics, logger)
-	if g.verifiers, err = buildVerifiers(c, logger, metrics, panicked, version); err != nil {
+	if g.parser, err = bearer.NewParser(0); err != nil {
 		return nil, err
 	}
-	parser, err := bearer.NewParser(int(c.GetCredential().GetMaxTokenBytes()))
-	if err != nil {
-		return nil, fmt.Errorf("credential.max_token_bytes: %w", err)
-	}
-	chosen, err := NewPolicies(c)
+	next, err := g.prepare(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	policies, err := g.gatePolicies(c, chosen)
-	if err != nil {
-		return nil, err
-	}
-	shadowed := g.shadows(policies, metrics)
-	for _, w := range Warnings(c) {
-		logger.Warn("the configuration may not do what is meant", slog.String("field", w.Field), slog.String("detail", w.Text))
-	}
-	newGate := func(e entry) (*gate.Gate, error) {
-		router, served, err := chosen.servedAt(e)
-		if err != nil {
-			return nil, err
-		}
-		here, elsewhere := divide(policies, served)
-		return gate.New(gate.Options{
-			Listener:  e.name,
-			Parser:    parser,
-			Policy:    here[policy.Default],
-			Policies:  here[1:],
-			Elsewhere: elsewhere,
-			Router:    router,
-			Decided:   metrics.Decisions(e.name, router.Names(), shadowed),
-			Panicked:  panicked,
-			Logger:    logger,
-		})
-	}
-	g.admin = admin.NewServer(metrics, logger.With(slog.String("listener", Admin)))
-	for _, e := range entries(c.GetListeners()) {
-		behind, err := g.serverFor(e, c, newGate)
-		if err != nil {
-			return nil, err
-		}
-		if err := g.open(ctx, e, metrics, behind); err != nil {
-			return nil, errors.Join(err, behind.Shutdown(ctx))
-		}
-	}
-	g.nameUnused()
-	for _, d := range g.doors {
-		logger.LogAttrs(ctx, slog.LevelInfo, "listening",
-			slog.String("listener", d.name), slog.String("address", d.address()))
-	}
+	g.commit(ctx, next)
+	g.show(admin.Configuration{File: g.source.name(), InForceSince: time.Now()})
 	return g, nil
-}
-
-// shadows says which policies are not enforced yet, loudly, and returns their names.
-func (g *Gateway) shadows(policies []gate.Policy, metrics *admin.Metrics) []string {
-	var names []string
-	ends := map[string]time.Time{}
-	for _, p := range policies {
-		if p.Shadow.IsZero() {
-			continue
-		}
-		names = append(names, p.Name)
-		ends[p.Name] = p.Shadow
-		until := slog.String("until", p.Shadow.UTC().Format(time.RFC3339))
-		if time.Now().Before(p.Shadow) {
-			g.logger.Warn("a policy is in shadow: it lets through what it refuses", slog.String("policy", p.Name), until)
-		} else {
-			g.logger.Info("the shadow of a policy is over: it is enforced; take shadow out of the configuration", slog.String("policy", p.Name), until)
-		}
-	}
-	metrics.Shadows(ends)
-	return names
-}
-
-// divide takes the policies that a listener serves, by their indexes, and the names
-// of identity headers of the others; all if served is nil.
-func divide(policies []gate.Policy, served []int) (here []gate.Policy, elsewhere []string) {
-	if served == nil {
-		return policies, nil
-	}
-	for _, i := range served {
-		here = append(here, policies[i])
-	}
-	for i, p := range policies {
-		for _, header := range p.Identity {
-			if !slices.Contains(served, i) {
-				elsewhere = append(elsewhere, header.Name)
-			}
-		}
-	}
-	return here, elsewhere
-}
-
-func identityHeaders(p *configv1.Policy) []gate.IdentityHeader {
-	var headers []gate.IdentityHeader
-	for _, h := range p.GetIdentity() {
-		headers = append(headers, gate.IdentityHeader{Name: h.GetName(), Constant: h.GetConstant(), Fingerprint: h.GetFingerprint(), Claim: h.GetClaim()})
-	}
-	return headers
 }
 
 // nameUnused tells of sockets that systemd has opened and nobody answers on: who
@@ -210,39 +143,6 @@ func (g *Gateway) nameUnused() {
 			g.logger.Warn("systemd passes a socket that no listener names; write it as an address, or take its unit away",
 				slog.String("address", "systemd:"+name))
 		}
-	}
-}
-
-// serverFor makes what stands behind a listener.
-func (g *Gateway) serverFor(e entry, c *configv1.Config, newGate func(entry) (*gate.Gate, error)) (server, error) {
-	switch l := e.fields.(type) {
-	case *configv1.ExtAuthz:
-		decide, err := newGate(e)
-		if err != nil {
-			return nil, err
-		}
-		return extauthz.NewServer(decide, extauthz.Options{
-			MaxConcurrentStreams: l.GetMaxConcurrentStreams(),
-			MaxMessageBytes:      int(l.GetMaxMessageBytes()),
-			GeneratedCodec:       g.generatedCodec,
-		}), nil
-	case *configv1.AuthRequest:
-		decide, err := newGate(e)
-		if err != nil {
-			return nil, err
-		}
-		believed, err := trust(l.GetTrust())
-		if err != nil {
-			return nil, err
-		}
-		return authrequest.NewServer(decide, authrequest.Options{
-			Trust:          believed,
-			Wait:           longestAnswer(c),
-			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
-			Logger:         g.logger.With(slog.String("listener", e.name)),
-		}), nil
-	default:
-		return g.admin, nil
 	}
 }
 
@@ -267,7 +167,7 @@ func panicReport(metrics *admin.Metrics, logger *slog.Logger) func(*verifier.Pan
 // Address returns where a listener listens, as host:port or unix:/path; "" if
 // there is no such listener. Port 0 of the configuration is the real one here.
 func (g *Gateway) Address(listener string) string {
-	for _, d := range g.doors {
+	for _, d := range g.allDoors() {
 		if d.name == listener {
 			return d.address()
 		}
@@ -275,12 +175,11 @@ func (g *Gateway) Address(listener string) string {
 	return ""
 }
 
-func (d *door) address() string {
-	a := d.listener.Addr()
-	if a.Network() == "unix" {
-		return "unix:" + a.String()
-	}
-	return a.String()
+// allDoors are those of the configuration in force.
+func (g *Gateway) allDoors() []*door {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.doors
 }
 
 // Run answers on all listeners until ctx ends. Then it tells those who watch
@@ -289,69 +188,108 @@ func (d *door) address() string {
 // When it has returned, nothing of the gateway is left; it cannot run again.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
-	failed := make(chan error, len(g.doors))
-	var serving sync.WaitGroup
-	for _, d := range g.doors {
-		serving.Go(func() {
-			if err := d.server.Serve(d.listener); err != nil {
-				failed <- fmt.Errorf("listener %s at %s failed: %w", d.name, d.address(), err)
-			}
-		})
-	}
 	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWatch()
-	serving.Go(func() { g.watchCertificates(watching) })
-	g.admin.Ready()
-	g.notify(Ready)
+	g.start(watching)
 	var err error
 	select {
 	case <-ctx.Done():
-		g.logger.Info("stopping", slog.String("at_most", g.shutdown.String()))
-	case err = <-failed:
+	case err = <-g.failed:
 		g.logger.Error("stopping, because a listener failed", slog.Any("error", err))
 	}
-	g.notify(Stopping)
+	g.stop(err == nil)
 	g.drain(context.WithoutCancel(ctx))
 	endWatch()
-	serving.Wait()
+	g.serving.Wait()
 	g.logger.Info("stopped")
 	return err
 }
 
+func (g *Gateway) start(watching context.Context) {
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	g.running = true
+	for _, d := range g.doors {
+		g.serve(d)
+	}
+	g.serving.Go(func() { g.watchFiles(watching) })
+	g.admin.Ready()
+	g.notify(Ready)
+}
+
+// stop lets no other configuration come any more.
+func (g *Gateway) stop(asked bool) {
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	g.stopped = true
+	if asked {
+		g.logger.Info("stopping", slog.String("at_most", g.shutdownTimeout().String()))
+	}
+	g.notify(Stopping)
+}
+
+func (g *Gateway) shutdownTimeout() time.Duration { return g.config.GetShutdownTimeout().AsDuration() }
+
+// serve answers at a door until its desk is closed.
+func (g *Gateway) serve(d *door) {
+	name, address, at := d.name, d.address(), d.desk
+	g.serving.Go(func() {
+		if err := at.server.Serve(at.listener); err != nil {
+			select {
+			case g.failed <- fmt.Errorf("listener %s at %s failed: %w", name, address, err):
+			default: // one is enough to end with
+			}
+		}
+	})
+}
+
 // drain stops the faces, and the operator's last, who wants to watch.
 func (g *Gateway) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, g.shutdown, errors.New("the shutdown_timeout is over"))
+	ctx, cancel := context.WithTimeoutCause(ctx, g.shutdownTimeout(), errShutdownTimeout)
 	defer cancel()
+	stop := context.AfterFunc(ctx, func() { g.cutOff(context.Cause(ctx)) })
+	defer stop()
 	g.admin.Unready()
 	var faces sync.WaitGroup
 	for _, d := range g.doors {
 		if d.kind != Admin {
-			faces.Go(func() { g.stop(ctx, d) })
+			faces.Go(func() { g.shut(ctx, d) })
 		}
 	}
 	faces.Wait()
+	g.draining.Wait()
 	for _, d := range g.doors {
 		if d.kind == Admin {
-			g.stop(ctx, d)
+			g.shut(ctx, d)
 		}
 	}
 }
 
-func (g *Gateway) stop(ctx context.Context, d *door) {
-	if err := d.server.Shutdown(ctx); err != nil {
+// shut takes no new connections at a door, and lets it finish what is under way.
+func (g *Gateway) shut(ctx context.Context, d *door) {
+	_ = d.socket.Close()
+	g.finish(ctx, d.name, d.desk)
+}
+
+var errShutdownTimeout = errors.New("the shutdown_timeout is over")
+
+// finish lets a desk finish what is under way.
+func (g *Gateway) finish(ctx context.Context, listener string, at *desk) {
+	if err := at.server.Shutdown(ctx); err != nil {
 		g.logger.Warn("requests under way were cut off; a longer shutdown_timeout lets them finish",
-			slog.String("listener", d.name), slog.Any("error", context.Cause(ctx)))
+			slog.String("listener", listener), slog.Any("error", context.Cause(ctx)))
 	}
 }
 
 // close frees all that the gateway holds, also when it was never run.
 func (g *Gateway) close() {
+	g.cutOff(errShutdownTimeout)
+	g.draining.Wait()
 	for _, d := range g.doors {
-		_ = d.listener.Close()                      // a server that has run closed it already
-		_ = d.server.Shutdown(context.Background()) // has nothing to wait for
+		d.desk.close()
+		_ = d.socket.Close()
 	}
-	if g.verifiers != nil {
-		g.verifiers.close()
-	}
+	g.verifiers.close()
 	g.inherited.Close()
+	g.source.Close()
 }

@@ -6,9 +6,6 @@
 package config
 
 import (
-	"errors"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -44,25 +41,14 @@ type Reading struct {
 
 // Read is [Load] for those who want to know more.
 func Read(path string) (*Reading, error) {
-	data, err := readFile(path)
-	if err != nil {
-		text := "cannot be read; see that it is a file and that the gateway's user may read it"
-		if errors.Is(err, fs.ErrNotExist) {
-			text = "there is no such file; give the path of the configuration file"
-		}
-		return nil, &Error{Problems: []Problem{{File: path, Text: text}}, cause: err}
-	}
-	return read(path, data, os.LookupEnv)
-}
-
-// readFile reads a file up to one byte more than is allowed, enough to know that it is too large.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
+	data, file, err := readFile(path, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxFileBytes+1))
+	if file != nil {
+		_ = file.Close()
+	}
+	return read(path, data, os.LookupEnv)
 }
 
 // Parse reads a configuration from data, which is YAML: one document in UTF-8 of at most 1 MiB, without anchors,

@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,7 +12,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/bearer"
@@ -18,54 +24,171 @@ import (
 	"github.com/bearergate/bearergate/verifier"
 )
 
-// verifiers are all that the configuration names, each with its own stages.
-type verifiers struct {
+// verifierPool holds all verifiers that are in use, with their caches, breakers and
+// connections. What two configurations say alike of a verifier is one and the same,
+// and so keeps what it knows.
+type verifierPool struct {
 	logger   *slog.Logger
-	metrics  *admin.Metrics
 	panicked func(*verifier.Panic)
 	version  string
-	cache    *configv1.Cache
-	byName   map[string]*stack
-
 	// refused, if set, is told of tokens that verifiers find not good, and why.
 	refused func(verifier, why string)
+
+	mu      sync.Mutex
+	closed  bool
+	stacks  map[string]*stack // by key
+	made    int               // stacks so far
+	closing sync.WaitGroup    // those that nobody uses any more
 }
 
 // stack is a verifier with what stands in front of it.
 type stack struct {
-	path   string // in the configuration
+	key    string
+	path   string // in the configuration that it was made for
 	fields *configv1.Verifier
 	cache  *verifier.Cache
 	stages admin.Stages
 	close  []func() // what is behind the cache, to be closed when nobody asks any more
+	users  int      // configurations; guarded by the pool
+	// called counts the calls. It is set when a configuration that uses the stack
+	// comes into force: series that were dropped meanwhile are made again.
+	called atomic.Pointer[func(verifier.Outcome, time.Duration)]
 }
 
-// buildVerifiers stacks the stages of each verifier. What it returns is to be closed, also if there is an error.
-func buildVerifiers(c *configv1.Config, logger *slog.Logger, metrics *admin.Metrics, panicked func(*verifier.Panic), version string) (*verifiers, error) {
-	vs := &verifiers{logger: logger, metrics: metrics, panicked: panicked, version: version, cache: c.GetCache(), byName: map[string]*stack{}}
+// verifiers are all that a configuration names, each with its own stages.
+type verifiers struct {
+	pool   *verifierPool
+	byName map[string]*named
+}
+
+// named is a verifier as a configuration names it.
+type named struct {
+	*stack
+
+	fields *configv1.Verifier
+}
+
+func newVerifierPool(logger *slog.Logger, panicked func(*verifier.Panic), version string) *verifierPool {
+	return &verifierPool{logger: logger, panicked: panicked, version: version, stacks: map[string]*stack{}}
+}
+
+// take gives a configuration its verifiers: those that are there already, and new
+// ones. They are to be given back.
+func (vp *verifierPool) take(c *configv1.Config) (*verifiers, error) {
+	vs := &verifiers{pool: vp, byName: map[string]*named{}}
 	for i, v := range c.GetVerifiers() {
-		s := &stack{path: item("verifiers", i), fields: v}
-		vs.byName[v.GetName()] = s
-		if err := vs.build(s); err != nil {
-			return vs, err
+		path := item("verifiers", i)
+		s, err := vp.takeOne(path, v, c.GetCache())
+		if err != nil {
+			vs.release()
+			return nil, err
 		}
+		vs.byName[v.GetName()] = &named{s, v}
 	}
-	stages := map[string]admin.Stages{}
-	for name, s := range vs.byName {
-		stages[name] = s.stages
-	}
-	metrics.Verifiers(stages)
 	return vs, nil
 }
 
+func (vp *verifierPool) takeOne(path string, v *configv1.Verifier, cache *configv1.Cache) (*stack, error) {
+	vp.mu.Lock()
+	defer vp.mu.Unlock()
+	key := keyOf(v, cache)
+	if s := vp.stacks[key]; s != nil {
+		s.users++
+		return s, nil
+	}
+	s := &stack{key: key, path: path, fields: v, users: 1}
+	if err := vp.build(s, cache); err != nil {
+		s.end()
+		return nil, err
+	}
+	vp.stacks[key] = s
+	vp.made++
+	return s, nil
+}
+
+// keyOf is the same for two verifiers if one can stand for the other: if they are
+// configured alike, remember alike, and the files that are read once are the same.
+// For which tokens a policy asks them is the policy's affair.
+func keyOf(v *configv1.Verifier, cache *configv1.Cache) string {
+	v = proto.CloneOf(v)
+	v.Tokens, v.Issuers, v.Behind = "", nil, ""
+	h := sha256.New()
+	for _, m := range []proto.Message{v, cache} {
+		text, _ := proto.MarshalOptions{Deterministic: true}.Marshal(m) // what was read can be written
+		_ = binary.Write(h, binary.BigEndian, uint64(len(text)))
+		_, _ = h.Write(text)
+	}
+	digestFiles(h, filesReadOnce(v))
+	return string(h.Sum(nil))
+}
+
+// release gives the verifiers back. Those that nobody uses any more are closed, in
+// the background.
+func (vs *verifiers) release() {
+	vp := vs.pool
+	vp.mu.Lock()
+	defer vp.mu.Unlock()
+	if vp.closed {
+		return // all are
+	}
+	for _, n := range vs.byName {
+		n.users--
+		if n.users == 0 {
+			delete(vp.stacks, n.key)
+			vp.closing.Go(n.end)
+		}
+	}
+}
+
+// close closes all verifiers, and waits for those that are being closed.
+func (vp *verifierPool) close() {
+	vp.mu.Lock()
+	vp.closed = true
+	left := vp.stacks
+	vp.stacks = nil
+	vp.mu.Unlock()
+	for _, s := range left {
+		s.end()
+	}
+	vp.closing.Wait()
+}
+
+// end frees all that the stages hold.
+func (s *stack) end() {
+	if s.cache != nil {
+		s.cache.Close()
+	}
+	for _, end := range s.close {
+		end()
+	}
+}
+
+// count counts a call.
+func (s *stack) count(outcome verifier.Outcome, took time.Duration) {
+	if tell := s.called.Load(); tell != nil {
+		(*tell)(outcome, took)
+	}
+}
+
+// show has these verifiers shown to the operator, and no others.
+func (vs *verifiers) show(metrics *admin.Metrics) {
+	all := map[string]admin.Stages{}
+	for name, n := range vs.byName {
+		all[name] = n.stages
+		tell := metrics.Calls(name)
+		n.called.Store(&tell)
+	}
+	metrics.Verifiers(all)
+}
+
 // build stacks the stages that answer whether a token is good. This is the one place that knows their order.
-func (vs *verifiers) build(s *stack) error {
+func (vp *verifierPool) build(s *stack, cache *configv1.Cache) error {
 	v := s.fields
-	last, err := vs.last(s)
+	last, err := vp.last(s)
 	if err != nil {
 		return err
 	}
-	guard, err := verifier.NewGuard(verifier.NewMeasured(last, vs.metrics.Calls(v.GetName())), verifier.GuardOptions{
+	guard, err := verifier.NewGuard(verifier.NewMeasured(last, s.count), verifier.GuardOptions{
 		Name:       v.GetName(),
 		MaxCalls:   int(v.GetCalls().GetMax()),
 		Reserved:   int(v.GetCalls().GetReserved()),
@@ -79,7 +202,7 @@ func (vs *verifiers) build(s *stack) error {
 		OfLast:    int(v.GetBreaker().GetOfLast()),
 		OpenFor:   v.GetBreaker().GetOpenFor().AsDuration(),
 		StateChanged: func(from, to string) {
-			vs.logger.Warn("the breaker of a verifier changed its state",
+			vp.logger.Warn("the breaker of a verifier changed its state",
 				slog.String("verifier", v.GetName()), slog.String("from", from), slog.String("to", to))
 		},
 	})
@@ -88,13 +211,13 @@ func (vs *verifiers) build(s *stack) error {
 	}
 	s.cache, err = verifier.NewCache(guard, verifier.CacheOptions{
 		Name:          v.GetName(),
-		MaxTokens:     int(vs.cache.GetMaxTokens()),
-		ValidTTL:      vs.cache.GetValidTtl().AsDuration(),
-		InvalidTTL:    vs.cache.GetInvalidTtl().AsDuration(),
-		RefreshBefore: vs.cache.GetRefreshBefore().AsDuration(),
-		StaleIfError:  vs.cache.GetStaleIfError().AsDuration(),
+		MaxTokens:     int(cache.GetMaxTokens()),
+		ValidTTL:      cache.GetValidTtl().AsDuration(),
+		InvalidTTL:    cache.GetInvalidTtl().AsDuration(),
+		RefreshBefore: cache.GetRefreshBefore().AsDuration(),
+		StaleIfError:  cache.GetStaleIfError().AsDuration(),
 		Timeout:       longestCall(v),
-		Panicked:      vs.panicked,
+		Panicked:      vp.panicked,
 	})
 	if err != nil {
 		return err
@@ -104,19 +227,19 @@ func (vs *verifiers) build(s *stack) error {
 }
 
 // last makes the last stage, which knows the answers.
-func (vs *verifiers) last(s *stack) (verifier.Verifier, error) {
+func (vp *verifierPool) last(s *stack) (verifier.Verifier, error) {
 	v := s.fields
 	refused := func(t bearer.Token, why string) {
-		vs.logger.Debug("a verifier refused a token", slog.String("verifier", v.GetName()), slog.Any("token", t), slog.String("why", why))
-		if vs.refused != nil {
-			vs.refused(v.GetName(), why)
+		vp.logger.Debug("a verifier refused a token", slog.String("verifier", v.GetName()), slog.Any("token", t), slog.String("why", why))
+		if vp.refused != nil {
+			vp.refused(v.GetName(), why)
 		}
 	}
 	switch kind := v.GetKind().(type) {
 	case *configv1.Verifier_Introspection:
-		return vs.introspection(s, kind.Introspection, refused)
+		return vp.introspection(s, kind.Introspection, refused)
 	case *configv1.Verifier_Jwt:
-		keys, err := vs.keySet(s, s.path+".jwt.keys", kind.Jwt.GetKeys(), kind.Jwt.GetIssuer())
+		keys, err := vp.keySet(s, s.path+".jwt.keys", kind.Jwt.GetKeys(), kind.Jwt.GetIssuer())
 		if err != nil {
 			return nil, err
 		}
@@ -143,18 +266,18 @@ func (vs *verifiers) last(s *stack) (verifier.Verifier, error) {
 			Encoding:       verifier.Encoding(endpoint.GetEncoding()),
 			MaxConnections: int(v.GetCalls().GetMax()),
 			RootCAs:        roots,
-			UserAgent:      vs.userAgent(),
+			UserAgent:      vp.userAgent(),
 		})
 		if err != nil {
 			return nil, err
 		}
 		s.close = append(s.close, last.Close)
-		vs.logProxy(v.GetName(), endpoint.GetUrl())
+		vp.logProxy(v.GetName(), endpoint.GetUrl())
 		return last, nil
 	}
 }
 
-func (vs *verifiers) introspection(s *stack, endpoint *configv1.Introspection, refused func(bearer.Token, string)) (verifier.Verifier, error) {
+func (vp *verifierPool) introspection(s *stack, endpoint *configv1.Introspection, refused func(bearer.Token, string)) (verifier.Verifier, error) {
 	v := s.fields
 	roots, err := rootCAs(endpoint.GetCaFile())
 	if err != nil {
@@ -170,7 +293,7 @@ func (vs *verifiers) introspection(s *stack, endpoint *configv1.Introspection, r
 		AllowPlaintext: endpoint.GetAllowPlaintext(),
 		MaxConnections: int(v.GetCalls().GetMax()),
 		RootCAs:        roots,
-		UserAgent:      vs.userAgent(),
+		UserAgent:      vp.userAgent(),
 		Client: verifier.ClientCredentials{
 			Authentication: verifier.ClientAuthentication(endpoint.GetClient().GetAuthentication()),
 			ID:             endpoint.GetClient().GetId(),
@@ -183,7 +306,7 @@ func (vs *verifiers) introspection(s *stack, endpoint *configv1.Introspection, r
 		Refused:       refused,
 	}
 	if signed := endpoint.GetSigned(); signed != nil {
-		keys, err := vs.keySet(s, s.path+".introspection.signed.keys", signed.GetKeys(), signed.GetIssuer())
+		keys, err := vp.keySet(s, s.path+".introspection.signed.keys", signed.GetKeys(), signed.GetIssuer())
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +322,7 @@ func (vs *verifiers) introspection(s *stack, endpoint *configv1.Introspection, r
 		return nil, err
 	}
 	s.close = append(s.close, last.Close)
-	vs.logProxy(v.GetName(), endpoint.GetUrl())
+	vp.logProxy(v.GetName(), endpoint.GetUrl())
 	return last, nil
 }
 
@@ -212,7 +335,7 @@ func clientSecret(c *configv1.Client) *configv1.Secret {
 }
 
 // keySet makes the keys of an issuer.
-func (vs *verifiers) keySet(s *stack, path string, keys *configv1.Keys, issuer string) (*verifier.KeySet, error) {
+func (vp *verifierPool) keySet(s *stack, path string, keys *configv1.Keys, issuer string) (*verifier.KeySet, error) {
 	name := s.fields.GetName()
 	roots, err := rootCAs(keys.GetCaFile())
 	if err != nil {
@@ -225,7 +348,7 @@ func (vs *verifiers) keySet(s *stack, path string, keys *configv1.Keys, issuer s
 		Issuer:         issuer,
 		AllowPlaintext: keys.GetAllowPlaintext(),
 		RootCAs:        roots,
-		UserAgent:      vs.userAgent(),
+		UserAgent:      vp.userAgent(),
 		RefreshEvery:   keys.GetRefreshEvery().AsDuration(),
 		MaxAge:         keys.GetMaxAge().AsDuration(),
 		Pause:          keys.GetPause().AsDuration(),
@@ -233,9 +356,9 @@ func (vs *verifiers) keySet(s *stack, path string, keys *configv1.Keys, issuer s
 		Fetched: func(count int, err error) {
 			switch {
 			case err != nil:
-				vs.logger.Warn("the keys of an issuer were not to be had", slog.String("verifier", name), slog.Any("error", err))
+				vp.logger.Warn("the keys of an issuer were not to be had", slog.String("verifier", name), slog.Any("error", err))
 			case count != known:
-				vs.logger.Info("the keys of an issuer are there", slog.String("verifier", name), slog.Int("keys", count))
+				vp.logger.Info("the keys of an issuer are there", slog.String("verifier", name), slog.Int("keys", count))
 			}
 			if err == nil {
 				known = count
@@ -256,7 +379,7 @@ func (vs *verifiers) keySet(s *stack, path string, keys *configv1.Keys, issuer s
 // maxKeysBytes is the size of the largest file of keys that is read.
 const maxKeysBytes = 256 << 10
 
-func (vs *verifiers) userAgent() string { return "bearergate/" + vs.version }
+func (vp *verifierPool) userAgent() string { return "bearergate/" + vp.version }
 
 // asked makes one verifier of those with these names, in this order: the first that is for a token is asked. A
 // configuration that was checked has no unknown names.
@@ -329,21 +452,9 @@ func longestAnswer(c *configv1.Config) time.Duration {
 	return longest
 }
 
-// close frees all that the verifiers hold.
-func (vs *verifiers) close() {
-	for _, s := range vs.byName {
-		if s.cache != nil {
-			s.cache.Close()
-		}
-		for _, end := range s.close {
-			end()
-		}
-	}
-}
-
 // logProxy says so when calls to the endpoint go through a proxy that the
 // environment names: nobody should be surprised by that.
-func (vs *verifiers) logProxy(name, endpoint string) {
+func (vp *verifierPool) logProxy(name, endpoint string) {
 	r, err := http.NewRequest(http.MethodPost, endpoint, http.NoBody) //nolint:noctx // it is sent nowhere
 	if err != nil {
 		return
@@ -351,9 +462,9 @@ func (vs *verifiers) logProxy(name, endpoint string) {
 	proxy, err := http.ProxyFromEnvironment(r)
 	switch {
 	case err != nil, proxy == nil && isBroken(r.URL.Scheme), proxy != nil && !isProxy(proxy):
-		vs.logger.Warn("the proxy named by the environment cannot be used; look at HTTPS_PROXY and HTTP_PROXY", slog.String("verifier", name))
+		vp.logger.Warn("the proxy named by the environment cannot be used; look at HTTPS_PROXY and HTTP_PROXY", slog.String("verifier", name))
 	case proxy != nil:
-		vs.logger.Info("the verifier is asked through the proxy that HTTPS_PROXY or HTTP_PROXY names",
+		vp.logger.Info("the verifier is asked through the proxy that HTTPS_PROXY or HTTP_PROXY names",
 			slog.String("verifier", name), slog.String("proxy", proxy.Host))
 	}
 }

@@ -102,8 +102,6 @@ type Request struct {
 	Preflight bool
 	// Authorization holds all values of the request's Authorization header.
 	Authorization []string
-	// RequestID is the ID that the edge has given the request; "" if it has none.
-	RequestID string
 	// Target is the request's target, path and query, as the edge reports it; ""
 	// if it does not. It only helps to say why a token is missing, so it need not
 	// be trusted.
@@ -132,8 +130,8 @@ type Decision struct {
 
 	// fault is what is wrong with the credential: one of bearer.Faults.
 	fault error
-	// own is the reply, if it is not the same for all requests with the same fate.
-	own *Reply
+	// fingerprint is the token's, if an identity header shows it.
+	fingerprint [fingerprintSize]byte
 }
 
 // Outcome returns what becomes of the request.
@@ -154,9 +152,6 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 		}
 	}()
 	d = g.decide(ctx, &r)
-	if r.RequestID != "" && d.Outcome() != Allow {
-		g.policies[d.Policy].replies.name(&d, r.RequestID)
-	}
 	g.decided(Tally{d.Policy, d.Reason, d.Source, d.Shadow})
 	return d
 }
@@ -195,32 +190,24 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
 	case err != nil:
 		return g.unanswered(p, t, err)
 	case !v.Valid:
-		return g.refused(p, InvalidToken, t, &v, nil)
+		g.log.refused(InvalidToken, p.shown, t, nil)
+		return Decision{Reason: InvalidToken, Source: v.Source, Until: v.Until}
 	}
 	keep := p.keeping.of(&v)
 	if p.Requirement != nil {
 		now := time.Now()
 		if err := p.Requirement.Judge(&r.Facts, v.Claims, now); err != nil {
-			return g.refused(p, InsufficientScope, t, &v, err)
+			g.log.refused(InsufficientScope, p.shown, t, err)
+			return Decision{Reason: InsufficientScope, Source: v.Source, Until: v.Until}
 		}
 		if keep > 0 {
 			keep = min(keep, p.Requirement.Lasts(v.Claims, now).Truncate(time.Second))
 		}
 	}
 	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep}
-	if p.replies.personal {
-		if err := p.replies.allow(&d, t, v.Claims); err != nil {
-			return g.refused(p, UnusableClaim, t, &v, err)
-		}
+	if p.replies.identity.personal {
+		t.AppendFingerprint(d.fingerprint[:0])
 	}
-	return d
-}
-
-// refused decides about a request whose token is not good, or not for this.
-func (g *Gate) refused(p *ruling, reason Reason, t bearer.Token, v *verifier.Verdict, err error) Decision {
-	g.log.refused(reason, p.shown, t, err)
-	d := Decision{Reason: reason, Source: v.Source, Until: v.Until}
-	p.replies.refuse(&d, t, v.Claims)
 	return d
 }
 
@@ -284,7 +271,6 @@ func (g *Gate) unanswered(p *ruling, t bearer.Token, err error) Decision {
 		d.Reason = InternalError
 	}
 	g.log.refused(d.Reason, p.shown, t, err)
-	p.replies.refuse(&d, t, nil)
 	return d
 }
 

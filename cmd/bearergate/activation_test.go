@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,6 +81,13 @@ func TestServeAnswersOnTheSocketsOfSystemd(t *testing.T) {
 		mustGet(t, tcp.Addr().String(), "/auth", good, http.StatusOK)
 		if checked, err := check(t, "unix:"+filepath.Join(dir, "s"), good); err != nil || checked.GetStatus().GetCode() != 0 {
 			t.Errorf("ext_authz says %v, %v", checked, err)
+		}
+		g.signal(t, syscall.SIGHUP)
+		if got := next(); !regexp.MustCompile(`^RELOADING=1\nMONOTONIC_USEC=\d+\n$`).MatchString(got) {
+			t.Errorf("systemd is told %q", got)
+		}
+		if got := next(); got != "READY=1" {
+			t.Errorf("systemd is told %q", got)
 		}
 		g.signal(t, syscall.SIGTERM)
 		if got := next(); got != "STOPPING=1" {

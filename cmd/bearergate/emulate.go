@@ -39,7 +39,7 @@ The client's secret comes from --client-secret-file or ` + clientSecretVariable 
 				announce = false
 			}
 			options.Clients = map[string]crmnow.Secret{id: crmnow.NewSecret(secret)}
-			options.Logger = newLogger(cmd.ErrOrStderr(), "info", logFormat)
+			options.Logger = newLogger(cmd.ErrOrStderr(), slog.LevelInfo, logFormat)
 			emulator, err := crmnow.NewEmulator(options)
 			if err != nil {
 				return &ending{exitWrong, err}

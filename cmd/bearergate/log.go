@@ -10,17 +10,22 @@ import (
 	"golang.org/x/term"
 )
 
-// newLogger returns the logger for a level (debug, info, warn, error) and a
-// format (json, text, auto), as the configuration names them.
-func newLogger(w io.Writer, level, format string) *slog.Logger {
-	least := slog.LevelInfo
-	must(least.UnmarshalText([]byte(level)))
+// newLogger returns the logger for a format (json, text, auto), as the configuration
+// names it, and the least level that is worth a line, which may change.
+func newLogger(w io.Writer, least slog.Leveler, format string) *slog.Logger {
 	if format == "text" || format == "auto" && isTerminal(w) {
 		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level: least, TimeFormat: time.TimeOnly, NoColor: !wantsColour(w),
 		}))
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least}))
+}
+
+// levelOf is a level as the configuration names it: debug, info, warn or error.
+func levelOf(name string) slog.Level {
+	level := slog.LevelInfo
+	must(level.UnmarshalText([]byte(name)))
+	return level
 }
 
 func isTerminal(w io.Writer) bool {

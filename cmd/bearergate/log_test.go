@@ -15,7 +15,7 @@ func TestLogFormatsAndLevels(t *testing.T) {
 		for _, format := range []string{"auto", "json", "text"} {
 			t.Run(least+" as "+format, func(t *testing.T) {
 				var out bytes.Buffer // no terminal
-				logger := newLogger(&out, least, format)
+				logger := newLogger(&out, levelOf(least), format)
 				want := 0
 				for name, level := range levels {
 					logger.LogAttrs(t.Context(), level, "message of "+name, slog.String("key", "a value"))

@@ -1,14 +1,21 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/bearergate/bearergate/config"
 	"github.com/bearergate/bearergate/listen"
+	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 )
 
 func newServeCommand() *cobra.Command {
@@ -20,17 +27,30 @@ func newServeCommand() *cobra.Command {
 		Long: `Run the gateway until SIGTERM or SIGINT. It then takes no new requests, finishes those under way within
 shutdown_timeout, and ends with exit code 0. A second signal ends it at once.
 
-A configuration that is wrong in any way is refused with file, line and field, and nothing is started.
+On SIGHUP it reads the configuration again, and all files that it names; also by itself when another file
+takes the place of one. A configuration that is wrong in any way is refused with file, line and field: at the
+start nothing is started, later what was in force stays so, and the log says why.
 Logs go to standard error: JSON, or text on a terminal.`,
 		Example: "  bearergate serve --config bearergate.yaml",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(file)
+			hangup := make(chan os.Signal, 1) // one more is the same
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			c, source, err := config.Open(file)
 			if err != nil {
 				return &ending{exitWrong, err}
 			}
-			logger := newLogger(cmd.ErrOrStderr(), c.GetLog().GetLevel(), c.GetLog().GetFormat())
-			options := []config.Option{config.Inherited(listen.FromSystemd()), config.Notify(tellSystemd)}
+			var level slog.LevelVar
+			level.Set(levelOf(c.GetLog().GetLevel()))
+			logger := newLogger(cmd.ErrOrStderr(), &level, c.GetLog().GetFormat())
+			options := []config.Option{
+				config.Inherited(listen.FromSystemd()), config.Notify(tellSystemd), config.From(source),
+				config.InForce(func(c *configv1.Config) {
+					level.Set(levelOf(c.GetLog().GetLevel()))
+					fitMemory(c.GetCache().GetMaxTokens(), logger)
+				}),
+			}
 			if generatedCodec {
 				options = append(options, config.GeneratedCodec())
 			}
@@ -38,12 +58,17 @@ Logs go to standard error: JSON, or text on a terminal.`,
 			if err != nil {
 				return &ending{exitWrong, fmt.Errorf("%s: %w", file, err)}
 			}
-			fitMemory(c.GetCache().GetMaxTokens(), logger)
 			stop, err := profile(profileFile)
 			if err != nil {
 				return &ending{exitWrong, fmt.Errorf("--cpu-profile: %w", err)}
 			}
-			if err := errors.Join(gateway.Run(cmd.Context()), stop()); err != nil {
+			running, ended := context.WithCancel(cmd.Context())
+			var reloading sync.WaitGroup
+			reloading.Go(func() { reloadOn(running, hangup, gateway) })
+			err = gateway.Run(cmd.Context())
+			ended()
+			reloading.Wait()
+			if err := errors.Join(err, stop()); err != nil {
 				return &ending{exitUnknown, err}
 			}
 			return nil
@@ -55,12 +80,30 @@ Logs go to standard error: JSON, or text on a terminal.`,
 	return cmd
 }
 
+// reloadOn has the gateway read its configuration again at each signal, until ctx
+// ends. What comes of it is told by the gateway.
+func reloadOn(ctx context.Context, signals <-chan os.Signal, gateway *config.Gateway) {
+	for {
+		select {
+		case <-signals:
+			_, _ = gateway.Reload(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // tellSystemd tells who started this program (Type=notify) how far it has come. It
 // says nothing if nobody wants to know.
 func tellSystemd(stage config.Stage) {
 	state := daemon.SdNotifyReady
-	if stage == config.Stopping {
+	switch stage {
+	case config.Stopping:
 		state = daemon.SdNotifyStopping
+	case config.Reloading:
+		state = daemon.SdNotifyReloading
+		state += "\n" + daemon.SdNotifyMonotonicUsec() // Type=notify-reload wants to know when
+	case config.Ready:
 	}
 	_, _ = daemon.SdNotify(false, state)
 }

@@ -331,6 +331,51 @@ func TestServeTakesOverASocketThatNobodyListensOn(t *testing.T) {
 	refused("bind: no such file or directory; make the folder of the socket first")
 }
 
+func TestServeReadsItsConfigurationAgainOnAHangup(t *testing.T) {
+	t.Parallel()
+	e := endpoint(t)
+	path := file(t, "bearergate.yaml", onLoopback(e.URL()))
+	become := func(lines ...string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(onLoopback(e.URL(), lines...)), 0o600); err != nil { // in place
+			t.Fatal(err)
+		}
+	}
+	g := &gateway{program: start(t, nil, "serve", "--config", path), address: map[string]string{}}
+	g.awaitListening(t, 3)
+	become("log: {level: error}")
+	g.signal(t, syscall.SIGHUP)
+	eventually(t, "the second configuration", func() error {
+		if body := mustGet(t, g.address["admin"], "/status", "", http.StatusOK); !strings.Contains(body, `"result":"applied"`) {
+			return errors.New(body)
+		}
+		return nil
+	})
+	mustGet(t, g.address["auth_request"], "/auth", "unknown", http.StatusUnauthorized)
+	become(`default_policy: {realm: "two"}`)
+	g.signal(t, syscall.SIGHUP)
+	g.awaitLog(t, "another configuration is in force")
+	if strings.Contains(g.err.String(), "request refused") {
+		t.Error("the log's level was not taken")
+	}
+	become(`default_policy: {realm: "three"}`, "nonsense: true")
+	g.signal(t, syscall.SIGHUP)
+	wrong := g.awaitLog(t, "the configuration cannot be used; what was in force stays so")
+	if wrong.Level != "ERROR" || !strings.Contains(wrong.Error, "bearergate.yaml:10:1: nonsense: ") {
+		t.Errorf("it says %+v", wrong)
+	}
+	become(`default_policy: {realm: "four"}`, "log: {level: debug, format: text}")
+	g.signal(t, syscall.SIGHUP)
+	restart := g.awaitLog(t, "a field is other than it was, and is taken only at a start; restart the gateway")
+	if restart.Level != "WARN" {
+		t.Errorf("it says %+v", restart)
+	}
+	g.signal(t, syscall.SIGTERM)
+	if code := g.code(t); code != exitGood {
+		t.Errorf("ended with %d", code)
+	}
+}
+
 func TestServeFinishesWhatIsUnderWay(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
