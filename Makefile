@@ -42,8 +42,9 @@ imports:
 	@go run -C tools ./validateproto ../.cache/proto
 
 .PHONY: generate
-generate: $(TOOLS) imports ## write again what is generated from proto/
+generate: $(TOOLS) imports ## write again what is generated: from proto/, and docs/metrics.md
 	buf generate
+	go test -count=1 -run '^TestMetricsAreThoseOfTheDocs$$' ./admin -update
 
 .PHONY: fmt
 fmt: $(TOOLS) imports ## format Go and proto files

@@ -44,7 +44,7 @@ func (m *Metrics) Configured(c *Configuration) {
 		m.reloads.WithLabelValues(r.Result).Inc()
 		at = r.At
 	}
-	m.lastGood.Set(number(good))
+	m.lastGood.Set(oneIf(good))
 	if good {
 		m.lastGoodTime.Set(float64(at.UnixMilli()) / 1000)
 	}

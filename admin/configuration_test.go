@@ -94,7 +94,7 @@ func TestWhatIsNoMoreHasNoSeries(t *testing.T) {
 		`bearergate_certificate_last_reload_successful{listener="kept-listener"}`:                  1,
 		`bearergate_tls_handshakes_refused_total{listener="kept-listener"`:                         1,
 		`bearergate_verifier_call_duration_seconds_count{outcome="valid",verifier="kept-verifier"`: 1,
-		`bearergate_cache_rejected_total{verifier="kept-verifier"}`:                                1,
+		`bearergate_cache_rejected_total{part="good",verifier="kept-verifier"}`:                    1,
 		`bearergate_policy_shadow{policy="kept-policy"}`:                                           1,
 	} {
 		if strings.Count(text, name) < want {

@@ -10,22 +10,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/bearergate/bearergate/bearer"
 	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/verifier"
 )
 
-// Metrics count what the gateway does. No label takes a value from a request.
+// Metrics count what the gateway does. No label takes a value from a request; an
+// exemplar names a token by its fingerprint.
 // It may be used concurrently.
 type Metrics struct {
 	registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
+	durations *prometheus.HistogramVec
 	calls     *prometheus.HistogramVec
 	panics    prometheus.Counter
 	notAfter  *prometheus.GaugeVec
 	reloaded  *prometheus.GaugeVec
 	refused   *prometheus.CounterVec
-	stages    *asked[Stages]
-	shadows   *asked[time.Time]
+	stages    stages
+	shadows   shadows
 	// What is shown of reloads.
 	reloads      *prometheus.CounterVec
 	lastGood     prometheus.Gauge
@@ -38,16 +41,22 @@ func NewMetrics(version string) *Metrics {
 		registry: prometheus.NewRegistry(),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bearergate_decisions_total",
-			Help: "Decisions by listener, policy, reason and source of the verdict (none if there was no verdict); enforced is false if the request was let through all the same (shadow).",
+			Help: "Decisions. enforced is false for what was let through though it was refused (shadow).",
 		}, []string{"listener", "policy", "reason", "source", "enforced"}),
-		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "bearergate_verifier_call_duration_seconds",
-			Help:    "Calls to a verifier by outcome (valid, invalid, no_answer), and how long they took.",
-			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-		}, []string{"verifier", "outcome"}),
+		durations: prometheus.NewHistogramVec(histogram(
+			"bearergate_decision_duration_seconds",
+			"How long decisions took that follow from an answer about a token, or from none. "+
+				"All that waited for a verifier are in it, of the others one in 64, by chance; so compare sources, and do not count by it.",
+			1e-6, 1e-5, 1e-4, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10,
+		), []string{"listener", "source"}),
+		calls: prometheus.NewHistogramVec(histogram(
+			"bearergate_verifier_call_duration_seconds",
+			"Calls to a verifier, and how long they took, without waiting for their turn.",
+			.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30,
+		), []string{"verifier", "outcome"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bearergate_panics_total",
-			Help: "Panics that were turned into a 503. Each is a fault of the gateway.",
+			Help: "Faults of the gateway that became a 503. 0, always.",
 		}),
 		notAfter: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "bearergate_certificate_not_after_timestamp_seconds",
@@ -59,13 +68,11 @@ func NewMetrics(version string) *Metrics {
 		}, []string{"listener"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bearergate_tls_handshakes_refused_total",
-			Help: "Connections to a listener that did not come through their TLS handshake, by reason.",
+			Help: "Connections to a listener that did not come through their TLS handshake.",
 		}, []string{"listener", "reason"}),
-		stages:  newStages(),
-		shadows: newShadows(),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bearergate_config_reloads_total",
-			Help: "Times that the configuration was read again, by result: applied, unchanged, or refused because something is wrong with it.",
+			Help: "Times that the configuration was read again.",
 		}, []string{"result"}),
 		lastGood: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "bearergate_config_last_reload_successful",
@@ -84,10 +91,21 @@ func NewMetrics(version string) *Metrics {
 		m.reloads.WithLabelValues(result) // a rate needs a zero to start from
 	}
 	build.WithLabelValues(version, goVersion()).Set(1)
-	m.registry.MustRegister(m.decisions, m.calls, m.panics, m.notAfter, m.reloaded, m.refused, m.stages, m.shadows,
-		m.reloads, m.lastGood, m.lastGoodTime, build,
+	m.registry.MustRegister(m.decisions, m.durations, m.calls, m.panics, m.notAfter, m.reloaded, m.refused, build,
+		&m.stages, &m.shadows, m.reloads, m.lastGood, m.lastGoodTime,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// histogram describes one with these bounds, and with Prometheus' own, which are
+// finer, for who asks for them.
+func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  160,
+		NativeHistogramMinResetDuration: time.Hour,
+	}
 }
 
 // Labels say which series can go: those with all of these labels that are not "".
@@ -102,6 +120,7 @@ func (m *Metrics) Forget(l Labels) {
 		}
 	}
 	m.decisions.DeletePartialMatch(match)
+	m.durations.DeletePartialMatch(match)
 	m.calls.DeletePartialMatch(match)
 	m.forgetCertificate(match)
 }
@@ -124,6 +143,9 @@ func goVersion() string {
 	return "unknown"
 }
 
+// noSource is the source of decisions that follow from no verdict.
+const noSource = "none"
+
 // Decisions returns the function that counts the decisions of a listener. The
 // policies are the names by index, and shadowed are those that may let through
 // what they refuse.
@@ -135,7 +157,7 @@ func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(g
 	for i, policy := range policies {
 		for reason := range gate.Reason(gate.Reasons) {
 			for source := range verifier.Source(verifier.Sources) {
-				name := "none"
+				name := noSource
 				if reason.HasVerdict() {
 					name = source.String()
 				}
@@ -146,22 +168,63 @@ func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(g
 			}
 		}
 	}
+	var took [verifier.Sources]prometheus.Observer
+	for source := range took {
+		took[source] = m.durations.WithLabelValues(listener, verifier.Source(source).String())
+	}
+	unanswered := m.durations.WithLabelValues(listener, noSource)
+	measured := func(counter prometheus.Counter, t *gate.Tally) {
+		observer := unanswered
+		if t.Reason.HasVerdict() {
+			observer = took[t.Source]
+		}
+		count(counter, t.Fingerprint)
+		observe(observer, t.Took, t.Fingerprint)
+	}
 	return func(t gate.Tally) {
 		shadow := 0
 		if t.Shadow {
 			shadow = 1
 		}
-		counted[t.Policy][shadow][t.Reason][t.Source].Inc()
+		counter := counted[t.Policy][shadow][t.Reason][t.Source]
+		if t.Took > 0 {
+			measured(counter, &t)
+			return
+		}
+		counter.Inc()
 	}
 }
 
+// count counts one, and names the token as an example if it has a name.
+func count(c prometheus.Counter, fingerprint string) {
+	if e, ok := c.(prometheus.ExemplarAdder); ok && fingerprint != "" {
+		e.AddWithExemplar(1, prometheus.Labels{tokenLabel: fingerprint})
+		return
+	}
+	c.Inc()
+}
+
+// observe is count for a time.
+func observe(o prometheus.Observer, took time.Duration, fingerprint string) {
+	if e, ok := o.(prometheus.ExemplarObserver); ok && fingerprint != "" {
+		e.ObserveWithExemplar(took.Seconds(), prometheus.Labels{tokenLabel: fingerprint})
+		return
+	}
+	o.Observe(took.Seconds())
+}
+
+// tokenLabel is what exemplars call a token's fingerprint; the log calls it so too.
+const tokenLabel = "token"
+
 // Calls returns the function that records the calls to a verifier.
-func (m *Metrics) Calls(name string) func(verifier.Outcome, time.Duration) {
+func (m *Metrics) Calls(name string) func(bearer.Token, verifier.Outcome, time.Duration) {
 	var observers [verifier.Outcomes]prometheus.Observer
 	for outcome := range verifier.Outcome(verifier.Outcomes) {
 		observers[outcome] = m.calls.WithLabelValues(name, outcome.String())
 	}
-	return func(outcome verifier.Outcome, took time.Duration) { observers[outcome].Observe(took.Seconds()) }
+	return func(t bearer.Token, outcome verifier.Outcome, took time.Duration) {
+		observe(observers[outcome], took, t.Fingerprint())
+	}
 }
 
 // CertificateMetrics are what is counted of a listener that speaks TLS.
@@ -188,15 +251,21 @@ func (m *Metrics) Certificate(listener string, reasons []string) CertificateMetr
 func (c CertificateMetrics) NotAfter(end time.Time) { c.notAfter.Set(float64(end.Unix())) }
 
 // Reloaded shows whether the files can be used.
-func (c CertificateMetrics) Reloaded(good bool) {
-	c.reloaded.Set(number(good))
-}
+func (c CertificateMetrics) Reloaded(good bool) { c.reloaded.Set(oneIf(good)) }
 
 // Refused counts a connection.
 func (c CertificateMetrics) Refused(reason string) { c.refused[reason].Inc() }
 
 // Panicked counts a panic.
 func (m *Metrics) Panicked() { m.panics.Inc() }
+
+// oneIf is how a metric says yes.
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
 
 func (m *Metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{

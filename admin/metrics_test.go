@@ -2,11 +2,11 @@ package admin_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
-	"os"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -106,44 +107,12 @@ func TestCertificatesAreMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsAreThoseOfTheDocs: every one is there before anything happened, so
-// that a rate has a zero to start from and an alert has something to look at.
-func TestMetricsAreThoseOfTheDocs(t *testing.T) {
-	page, err := os.ReadFile("../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, ok := strings.Cut(string(page), "| name | labels | what it counts |")
-	if !ok {
-		t.Fatal("docs/operations.md has no table of the metrics")
-	}
-	table, _, _ = strings.Cut(table, "\n\n")
-	listed := map[string][]string{}
-	row := regexp.MustCompile("(?m)^\\| `(bearergate_[a-z_]+)` \\|([^|]*)\\|")
-	for _, cells := range row.FindAllStringSubmatch(table, -1) {
-		listed[cells[1]] = regexp.MustCompile("[a-z_]+").FindAllString(cells[2], -1)
-		slices.Sort(listed[cells[1]])
-	}
+// TestMetricsAreThereAhead: every one is there before anything happened, so that a
+// rate has a zero to start from and an alert has something to look at.
+func TestMetricsAreThereAhead(t *testing.T) {
 	f := start(t)
 	whole(f.metrics)
 	families := f.families(t)
-	there := map[string][]string{}
-	for name, family := range families {
-		if family.GetHelp() == "" {
-			t.Errorf("%s has no help", name)
-		}
-		if !strings.HasPrefix(name, "bearergate_") {
-			continue
-		}
-		there[name] = nil
-		for _, l := range family.GetMetric()[0].GetLabel() {
-			there[name] = append(there[name], l.GetName())
-		}
-		slices.Sort(there[name])
-	}
-	if diff := cmp.Diff(listed, there); diff != "" {
-		t.Errorf("docs/operations.md lists other metrics than there are (-listed +there):\n%s", diff)
-	}
 	for _, name := range []string{"go_goroutines", "go_memstats_alloc_bytes", "process_start_time_seconds", "process_open_fds"} {
 		if families[name] == nil {
 			t.Errorf("%s is missing", name)
@@ -157,8 +126,26 @@ func TestMetricsAreThoseOfTheDocs(t *testing.T) {
 				t.Errorf("%s, want %s", name, build)
 			}
 		}
+		if name == `bearergate_verifier_breaker_state{state="closed",verifier="crm"}` {
+			want = 1
+		}
 		if value != want {
 			t.Errorf("%s is %v before anything happened", name, value)
+		}
+	}
+}
+
+// TestNamesAreAsPrometheusHasThem holds ours against Prometheus' own rules.
+func TestNamesAreAsPrometheusHasThem(t *testing.T) {
+	f := start(t)
+	whole(f.metrics)
+	problems, err := promlint.New(strings.NewReader(f.ask(t, http.MethodGet, "/metrics").body)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "bearergate_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
 }
@@ -195,7 +182,7 @@ func TestCallsAndPanicsAreCounted(t *testing.T) {
 	called := f.metrics.Calls("crm")
 	for outcome := range verifier.Outcome(verifier.Outcomes) {
 		for range outcome + 1 {
-			called(outcome, 20*time.Millisecond)
+			called(bearer.Token{}, outcome, 20*time.Millisecond)
 		}
 		want[fmt.Sprintf("bearergate_verifier_call_duration_seconds{outcome=%q,verifier=%q}", outcome, "crm")] = float64(outcome + 1)
 	}
@@ -218,29 +205,163 @@ func TestCallsAndPanicsAreCounted(t *testing.T) {
 
 func TestStagesAreShownAsTheyAre(t *testing.T) {
 	f := start(t)
-	guard := verifier.GuardStats{Calls: 1, Waiting: 2, Shed: 3, Open: true}
-	cache := verifier.CacheStats{Rejected: 4, Denied: 5, Flights: 6}
+	guard := verifier.GuardStats{Calls: 1, Waiting: 2, Shed: 3, Breaker: verifier.Open}
+	cache := verifier.CacheStats{
+		Good:    verifier.PartStats{Entries: 4, Most: 5, Evicted: 6, Rejected: 7, Dropped: 8},
+		Refused: verifier.PartStats{Entries: 9, Most: 10, Evicted: 11, Rejected: 12, Dropped: 13},
+		Misses:  14, Waiting: 15, Refreshed: 16, Denied: 17, Flights: 18,
+	}
 	f.metrics.Verifiers(map[string]admin.Stages{"crm": {
 		Guard: func() verifier.GuardStats { return guard }, Cache: func() verifier.CacheStats { return cache },
 	}})
-	expect := func(want map[string]float64) {
-		t.Helper()
-		got := f.series(t)
-		for name, value := range want {
-			if got["bearergate_"+name+`{verifier="crm"}`] != value {
-				t.Errorf("%s is %v, want %v", name, got["bearergate_"+name+`{verifier="crm"}`], value)
+	shown := func() map[string]float64 {
+		stages := map[string]float64{}
+		for name, value := range f.series(t) {
+			if strings.Contains(name, `verifier="crm"`) {
+				stages[strings.Replace(strings.TrimPrefix(name, "bearergate_"), `verifier="crm"`, "", 1)] = value
 			}
 		}
+		return stages
 	}
-	expect(map[string]float64{
-		"verifier_calls_in_flight": 1, "verifier_calls_waiting": 2, "verifier_calls_shed_total": 3,
-		"verifier_breaker_open": 1, "cache_rejected_total": 4, "cache_denied_tokens": 5,
-	})
-	guard, cache = verifier.GuardStats{Shed: 7}, verifier.CacheStats{Rejected: 8}
-	expect(map[string]float64{
-		"verifier_calls_in_flight": 0, "verifier_calls_waiting": 0, "verifier_calls_shed_total": 7,
-		"verifier_breaker_open": 0, "cache_rejected_total": 8, "cache_denied_tokens": 0,
-	})
+	want := map[string]float64{
+		"verifier_calls_in_flight{}": 1, "verifier_calls_waiting{}": 2, "verifier_calls_shed_total{}": 3,
+		`verifier_breaker_state{state="open",}`: 1, `verifier_breaker_state{state="closed",}`: 0, `verifier_breaker_state{state="half_open",}`: 0,
+		`cache_entries{part="good",}`: 4, `cache_max_entries{part="good",}`: 5, `cache_evictions_total{part="good",}`: 6,
+		`cache_rejected_total{part="good",}`: 7, `cache_dropped_total{part="good",}`: 8,
+		`cache_entries{part="refused",}`: 9, `cache_max_entries{part="refused",}`: 10, `cache_evictions_total{part="refused",}`: 11,
+		`cache_rejected_total{part="refused",}`: 12, `cache_dropped_total{part="refused",}`: 13,
+		"cache_misses_total{}": 14, "cache_waiting_requests{}": 15, "cache_refreshes_total{}": 16, "cache_denied_tokens{}": 17,
+	}
+	if diff := cmp.Diff(want, shown()); diff != "" {
+		t.Errorf("the series (-want +got):\n%s", diff)
+	}
+	guard = verifier.GuardStats{Shed: 20, Breaker: verifier.HalfOpen}
+	if got := shown(); got["verifier_calls_shed_total{}"] != 20 || got[`verifier_breaker_state{state="half_open",}`] != 1 || got[`verifier_breaker_state{state="open",}`] != 0 {
+		t.Errorf("later it is %v", got)
+	}
+}
+
+func TestShadowsAreReplaced(t *testing.T) {
+	f := start(t)
+	for _, step := range []struct {
+		until map[string]time.Time
+		want  map[string]float64
+	}{
+		{nil, map[string]float64{}},
+		{map[string]time.Time{"a": time.Now().Add(time.Hour), "b": time.Unix(1, 0)}, map[string]float64{"a": 1, "b": 0}},
+		{map[string]time.Time{"b": time.Now().Add(time.Hour)}, map[string]float64{"b": 1}},
+	} {
+		f.metrics.Shadows(step.until)
+		got := map[string]float64{}
+		for name, value := range f.series(t) {
+			if policy, ok := strings.CutPrefix(name, "bearergate_policy_shadow{policy=\""); ok {
+				got[strings.TrimSuffix(policy, "\"}")] = value
+			}
+		}
+		if diff := cmp.Diff(step.want, got); diff != "" {
+			t.Errorf("the shadows (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// asProtobuf asks for the metrics in the form that knows native histograms.
+func (f *face) asProtobuf(t *testing.T) map[string]*dto.MetricFamily {
+	t.Helper()
+	got := f.ask(t, http.MethodGet, "/metrics", "Accept", string(expfmt.NewFormat(expfmt.TypeProtoDelim)))
+	families := map[string]*dto.MetricFamily{}
+	decoder := expfmt.NewDecoder(strings.NewReader(got.body), expfmt.NewFormat(expfmt.TypeProtoDelim))
+	for {
+		var family dto.MetricFamily
+		if err := decoder.Decode(&family); errors.Is(err, io.EOF) {
+			return families
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		families[family.GetName()] = &family
+	}
+}
+
+// TestHowLongDecisionsTake counts those that were measured by their source, once in
+// the counter too, with their token as an example.
+func TestHowLongDecisionsTake(t *testing.T) {
+	f := start(t)
+	decided := f.metrics.Decisions("ext_authz", []string{"default"}, []string{"default"})
+	type seen struct {
+		count    uint64
+		sum      float64
+		examples []string
+	}
+	for _, tally := range []gate.Tally{
+		{Reason: gate.Valid, Source: verifier.FromCache, Took: time.Microsecond},
+		{Reason: gate.Valid, Source: verifier.FromCache},
+		{Reason: gate.Valid, Source: verifier.FromEndpoint, Took: time.Second, Fingerprint: "0123456789ab"},
+		{Reason: gate.InvalidToken, Source: verifier.FromEndpoint, Took: 2 * time.Second, Fingerprint: "ba9876543210"},
+		{Reason: gate.InvalidToken, Source: verifier.FromStale, Took: 3 * time.Second, Shadow: true},
+		{Reason: gate.VerifierUnavailable, Took: 4 * time.Second, Fingerprint: "111111111111"},
+		{Reason: gate.MissingToken},
+	} {
+		decided(tally)
+	}
+	families := f.asProtobuf(t)
+	got := map[string]seen{}
+	for _, m := range families["bearergate_decision_duration_seconds"].GetMetric() {
+		h := m.GetHistogram()
+		if len(h.GetBucket()) < 10 || h.Schema == nil || h.GetSampleCount() > 0 && len(h.GetPositiveSpan()) == 0 {
+			t.Errorf("%s: not a histogram of both kinds: %v", labels(m), h)
+		}
+		s := seen{count: h.GetSampleCount(), sum: h.GetSampleSum()}
+		for _, e := range h.GetExemplars() {
+			s.examples = append(s.examples, e.GetLabel()[0].GetName()+"="+e.GetLabel()[0].GetValue())
+		}
+		got[m.GetLabel()[1].GetValue()] = s
+	}
+	want := map[string]seen{
+		"cache":    {1, 1e-6, nil},
+		"endpoint": {2, 3, []string{"token=0123456789ab", "token=ba9876543210"}},
+		"stale":    {1, 3, nil}, "none": {1, 4, []string{"token=111111111111"}}, "token": {}, "denied": {},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(seen{})); diff != "" {
+		t.Errorf("the times (-want +got):\n%s", diff)
+	}
+	counted := 0.0
+	for _, m := range families["bearergate_decisions_total"].GetMetric() {
+		counted += m.GetCounter().GetValue()
+		if e := m.GetCounter().GetExemplar(); e != nil && m.GetCounter().GetValue() == 0 {
+			t.Errorf("%s has an example and no decision", labels(m))
+		}
+	}
+	if counted != 7 {
+		t.Errorf("%v decisions were counted, want 7", counted)
+	}
+	text := f.ask(t, http.MethodGet, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0").body
+	for _, want := range []string{
+		`bearergate_decisions_total{enforced="true",listener="ext_authz",policy="default",reason="invalid_token",source="endpoint"} 1.0 # {token="ba9876543210"} 1.0`,
+		`bearergate_decision_duration_seconds_bucket{listener="ext_authz",source="endpoint",le="1.0"} 1 # {token="0123456789ab"} 1.0`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("OpenMetrics lacks %s", want)
+		}
+	}
+}
+
+func TestCallsNameATokenAsAnExample(t *testing.T) {
+	f := start(t)
+	parser, err := bearer.NewParser(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := parser.Parse([]string{"Bearer canary-9f3b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.metrics.Calls("crm")(token, verifier.Invalid, time.Second)
+	text := f.ask(t, http.MethodGet, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0").body
+	if want := `bearergate_verifier_call_duration_seconds_bucket{outcome="invalid",verifier="crm",le="1.0"} 1 # {token="` + token.Fingerprint() + `"}`; !strings.Contains(text, want) {
+		t.Errorf("OpenMetrics lacks %s", want)
+	}
+	if strings.Contains(text, "canary") {
+		t.Error("a token is in the metrics")
+	}
 }
 
 func TestOpenMetricsIfAskedFor(t *testing.T) {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,106 @@ func (m *Metrics) Verifiers(all map[string]Stages) {
 	m.stages.current.Store(&all)
 }
 
+// stages is the collector of what the stages count themselves.
+type stages struct{ current atomic.Pointer[map[string]Stages] }
+
+// stageMetrics are what is shown of the stages of each verifier: of each, or of each
+// part of its cache.
+var stageMetrics = []struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(verifier.GuardStats, verifier.CacheStats) float64 // nil: part, or breaker
+	part  func(verifier.PartStats) float64
+}{
+	{
+		desc: perVerifier("verifier_calls_in_flight", "Calls to a verifier that are under way; at most calls.max."), kind: prometheus.GaugeValue,
+		value: func(g verifier.GuardStats, _ verifier.CacheStats) float64 { return float64(g.Calls) },
+	},
+	{
+		desc: perVerifier("verifier_calls_waiting", "Calls to a verifier that wait for their turn; at most calls.max_waiting, but for tokens that were good."), kind: prometheus.GaugeValue,
+		value: func(g verifier.GuardStats, _ verifier.CacheStats) float64 { return float64(g.Waiting) },
+	},
+	{
+		desc: perVerifier("verifier_calls_shed_total", "Calls to a verifier that were not made because too many waited, or waited too long: the reason overloaded."), kind: prometheus.CounterValue,
+		value: func(g verifier.GuardStats, _ verifier.CacheStats) float64 { return float64(g.Shed) },
+	},
+	{
+		desc: perVerifier("verifier_breaker_state", "1 for the state in which the breaker of a verifier is, 0 for the others: closed, open (no call is made), half_open (one call tries).", "state"), kind: prometheus.GaugeValue,
+	},
+	{
+		desc: perVerifier("cache_misses_total", "Requests whose answer was not remembered. Those whose answer was are bearergate_decisions_total with source=\"cache\"."), kind: prometheus.CounterValue,
+		value: func(_ verifier.GuardStats, c verifier.CacheStats) float64 { return float64(c.Misses) },
+	},
+	{
+		desc: perVerifier("cache_waiting_requests", "Requests that wait for an answer; many can wait for one call."), kind: prometheus.GaugeValue,
+		value: func(_ verifier.GuardStats, c verifier.CacheStats) float64 { return float64(c.Waiting) },
+	},
+	{
+		desc: perVerifier("cache_refreshes_total", "Tokens in use that were asked for again in the background, before their answer ended."), kind: prometheus.CounterValue,
+		value: func(_ verifier.GuardStats, c verifier.CacheStats) float64 { return float64(c.Refreshed) },
+	},
+	{
+		desc: perVerifier("cache_denied_tokens", "Tokens that an operator has denied."), kind: prometheus.GaugeValue,
+		value: func(_ verifier.GuardStats, c verifier.CacheStats) float64 { return float64(c.Denied) },
+	},
+	{
+		desc: perVerifier("cache_entries", "Tokens that are remembered: in the part for those that were good, and in the one for the others.", "part"), kind: prometheus.GaugeValue,
+		part: func(p verifier.PartStats) float64 { return float64(p.Entries) },
+	},
+	{
+		desc: perVerifier("cache_max_entries", "Tokens that there is room for: cache.max_tokens, and a quarter of it.", "part"), kind: prometheus.GaugeValue,
+		part: func(p verifier.PartStats) float64 { return float64(p.Most) },
+	},
+	{
+		desc: perVerifier("cache_evictions_total", "Answers that had to go for others; many of them in the part good mean that cache.max_tokens is too small.", "part"), kind: prometheus.CounterValue,
+		part: func(p verifier.PartStats) float64 { return float64(p.Evicted) },
+	},
+	{
+		desc: perVerifier("cache_rejected_total", "Answers that the cache had no room for, because others are asked for more; many of them in the part good mean that cache.max_tokens is too small.", "part"), kind: prometheus.CounterValue,
+		part: func(p verifier.PartStats) float64 { return float64(p.Rejected) },
+	},
+	{
+		desc: perVerifier("cache_dropped_total", "How often the cache was too busy to take an answer, which was then offered again.", "part"), kind: prometheus.CounterValue,
+		part: func(p verifier.PartStats) float64 { return float64(p.Dropped) },
+	},
+}
+
+func perVerifier(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("bearergate_"+name, help, append([]string{"verifier"}, labels...), nil)
+}
+
+// Describe implements [prometheus.Collector].
+func (s *stages) Describe(descs chan<- *prometheus.Desc) {
+	for _, m := range stageMetrics {
+		descs <- m.desc
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (s *stages) Collect(metrics chan<- prometheus.Metric) {
+	current := s.current.Load()
+	if current == nil {
+		return
+	}
+	all := *current
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		guard, cache := all[name].Guard(), all[name].Cache()
+		for _, m := range stageMetrics {
+			switch {
+			case m.value != nil:
+				metrics <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(guard, cache), name)
+			case m.part != nil:
+				metrics <- prometheus.MustNewConstMetric(m.desc, m.kind, m.part(cache.Good), name, "good")
+				metrics <- prometheus.MustNewConstMetric(m.desc, m.kind, m.part(cache.Refused), name, "refused")
+			default:
+				for state := range verifier.Breaker(verifier.Breakers) {
+					metrics <- prometheus.MustNewConstMetric(m.desc, m.kind, oneIf(guard.Breaker == state), name, state.String())
+				}
+			}
+		}
+	}
+}
+
 // Shadows shows which policies let through what they refuse, by their names, and
 // until when. Policies without a shadow are not among them.
 func (m *Metrics) Shadows(until map[string]time.Time) {
@@ -31,76 +132,20 @@ func (m *Metrics) Shadows(until map[string]time.Time) {
 	m.shadows.current.Store(&until)
 }
 
-// asked is a collector of what is looked up when somebody asks for the metrics.
-type asked[T any] struct {
-	current atomic.Pointer[map[string]T]
-	shown   []shown[T]
-}
+// shadows is the collector of them.
+type shadows struct{ current atomic.Pointer[map[string]time.Time] }
 
-// shown is one metric of it.
-type shown[T any] struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(T) float64
-}
-
-func (a *asked[T]) show(name, help, label string, kind prometheus.ValueType, value func(T) float64) {
-	a.shown = append(a.shown, shown[T]{prometheus.NewDesc(name, help, []string{label}, nil), kind, value})
-}
+var shadowMetric = prometheus.NewDesc("bearergate_policy_shadow",
+	"1 while a policy with shadow lets through what it refuses, 0 when that is over; only for policies with shadow.", []string{"policy"}, nil)
 
 // Describe implements [prometheus.Collector].
-func (a *asked[T]) Describe(to chan<- *prometheus.Desc) {
-	for _, s := range a.shown {
-		to <- s.desc
-	}
-}
+func (s *shadows) Describe(descs chan<- *prometheus.Desc) { descs <- shadowMetric }
 
 // Collect implements [prometheus.Collector].
-func (a *asked[T]) Collect(to chan<- prometheus.Metric) {
-	all := a.current.Load()
-	if all == nil {
-		return
-	}
-	for name, one := range *all {
-		for _, s := range a.shown {
-			to <- prometheus.MustNewConstMetric(s.desc, s.kind, s.value(one), name)
+func (s *shadows) Collect(metrics chan<- prometheus.Metric) {
+	if current := s.current.Load(); current != nil {
+		for policy, until := range *current {
+			metrics <- prometheus.MustNewConstMetric(shadowMetric, prometheus.GaugeValue, oneIf(time.Now().Before(until)), policy)
 		}
 	}
-}
-
-func newStages() *asked[Stages] {
-	a := &asked[Stages]{}
-	gauge := func(name, help string, value func(Stages) float64) {
-		a.show(name, help, "verifier", prometheus.GaugeValue, value)
-	}
-	counter := func(name, help string, value func(Stages) float64) {
-		a.show(name, help, "verifier", prometheus.CounterValue, value)
-	}
-	gauge("bearergate_verifier_calls_in_flight", "Calls to a verifier that are under way.",
-		func(s Stages) float64 { return float64(s.Guard().Calls) })
-	gauge("bearergate_verifier_calls_waiting", "Calls to a verifier that wait for their turn.",
-		func(s Stages) float64 { return float64(s.Guard().Waiting) })
-	counter("bearergate_verifier_calls_shed_total", "Calls to a verifier that were not made because too many waited, or waited too long.",
-		func(s Stages) float64 { return float64(s.Guard().Shed) })
-	gauge("bearergate_verifier_breaker_open", "1 while the breaker of a verifier lets no call through, else 0.",
-		func(s Stages) float64 { return number(s.Guard().Open) })
-	counter("bearergate_cache_rejected_total", "Answers that the cache had no room for; many of them mean that cache.max_tokens is too small.",
-		func(s Stages) float64 { return float64(s.Cache().Rejected) })
-	gauge("bearergate_cache_denied_tokens", "Tokens that an operator has denied.",
-		func(s Stages) float64 { return float64(s.Cache().Denied) })
-	return a
-}
-
-func newShadows() *asked[time.Time] {
-	a := &asked[time.Time]{}
-	a.show("bearergate_policy_shadow", "1 while a policy lets through what it refuses, else 0; only for policies with shadow.", "policy",
-		prometheus.GaugeValue, func(until time.Time) float64 { return number(time.Now().Before(until)) })
-	return a
-}
-
-func number(yes bool) float64 {
-	if yes {
-		return 1
-	}
-	return 0
 }

@@ -184,7 +184,7 @@ func TestBreakerFieldsReachTheGuard(t *testing.T) {
 	for _, entry := range g.log.entries(t) {
 		opened = opened || entry.Level == "WARN" && entry.To == "open"
 	}
-	if !opened || g.metric(t, `bearergate_verifier_breaker_open{verifier="crm"}`) != "1" {
+	if !opened || g.metric(t, `bearergate_verifier_breaker_state{state="open",verifier="crm"}`) != "1" {
 		t.Errorf("the log says %+v", g.log.entries(t))
 	}
 }

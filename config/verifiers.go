@@ -52,7 +52,7 @@ type stack struct {
 	users  int      // configurations; guarded by the pool
 	// called counts the calls. It is set when a configuration that uses the stack
 	// comes into force: series that were dropped meanwhile are made again.
-	called atomic.Pointer[func(verifier.Outcome, time.Duration)]
+	called atomic.Pointer[func(bearer.Token, verifier.Outcome, time.Duration)]
 }
 
 // verifiers are all that a configuration names, each with its own stages.
@@ -164,9 +164,9 @@ func (s *stack) end() {
 }
 
 // count counts a call.
-func (s *stack) count(outcome verifier.Outcome, took time.Duration) {
+func (s *stack) count(t bearer.Token, outcome verifier.Outcome, took time.Duration) {
 	if tell := s.called.Load(); tell != nil {
-		(*tell)(outcome, took)
+		(*tell)(t, outcome, took)
 	}
 }
 

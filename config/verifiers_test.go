@@ -172,7 +172,7 @@ func TestManyTokensWhoseKeysNobodyKnowsLeaveTheWayOpen(t *testing.T) {
 			t.Fatalf("got %+v", got)
 		}
 	}
-	if open := g.metric(t, `bearergate_verifier_breaker_open{verifier="sso"}`); open != "0" {
+	if open := g.metric(t, `bearergate_verifier_breaker_state{state="open",verifier="sso"}`); open != "0" {
 		t.Errorf("the breaker is open: %s", open)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -56,7 +57,18 @@ type Tally struct {
 	Source verifier.Source
 	// Shadow says that the request was let through all the same.
 	Shadow bool
+	// Took is how long the decision took, if that was measured; else 0. It is of each
+	// that waited for the verifier, and of one in [Sampled] of the others that follow
+	// from a verdict.
+	Took time.Duration
+	// Fingerprint is the token's, if Took is there, unless the request was allowed
+	// without waiting.
+	Fingerprint string
 }
+
+// Sampled is of how many decisions that wait for nobody one is measured: to read
+// the clock would be felt (BenchmarkDecideCached).
+const Sampled = 64
 
 // Gate decides about the requests of one listener. It may be used concurrently.
 type Gate struct {
@@ -130,7 +142,10 @@ type Decision struct {
 
 	// fault is what is wrong with the credential: one of bearer.Faults.
 	fault error
-	// fingerprint is the token's, if an identity header shows it.
+	// waited is how long the verifier was waited for.
+	waited time.Duration
+	// fingerprint is the token's, if an identity header shows it, if the verifier was
+	// waited for, or if the token is the reason of a refusal.
 	fingerprint [fingerprintSize]byte
 }
 
@@ -151,8 +166,30 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 			d = g.Recovered(value)
 		}
 	}()
+	if rand.Uint32()%Sampled == 0 { //nolint:gosec // nobody gains by guessing it
+		return g.measure(ctx, &r)
+	}
 	d = g.decide(ctx, &r)
-	g.decided(Tally{d.Policy, d.Reason, d.Source, d.Shadow})
+	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
+	if d.waited > 0 {
+		tally.Took, tally.Fingerprint = d.waited, string(d.fingerprint[:])
+	}
+	g.decided(tally)
+	return d
+}
+
+// measure decides, and tells how long that took.
+func (g *Gate) measure(ctx context.Context, r *Request) Decision {
+	begin := time.Now()
+	d := g.decide(ctx, r)
+	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
+	if d.Reason.HasVerdict() || d.waited > 0 {
+		tally.Took = max(time.Since(begin), 1)
+	}
+	if d.waited > 0 || d.Reason.HasVerdict() && d.Reason.Outcome() != Allow {
+		tally.Fingerprint = string(d.fingerprint[:])
+	}
+	g.decided(tally)
 	return d
 }
 
@@ -188,26 +225,35 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
 	v, err := p.Verifier.Verify(ctx, t)
 	switch {
 	case err != nil:
-		return g.unanswered(p, t, err)
+		d := g.unanswered(p, t, err)
+		d.waited = v.Waited
+		t.AppendFingerprint(d.fingerprint[:0])
+		return d
 	case !v.Valid:
-		g.log.refused(InvalidToken, p.shown, t, nil)
-		return Decision{Reason: InvalidToken, Source: v.Source, Until: v.Until}
+		return g.refused(p, InvalidToken, t, &v, nil)
 	}
 	keep := p.keeping.of(&v)
 	if p.Requirement != nil {
 		now := time.Now()
 		if err := p.Requirement.Judge(&r.Facts, v.Claims, now); err != nil {
-			g.log.refused(InsufficientScope, p.shown, t, err)
-			return Decision{Reason: InsufficientScope, Source: v.Source, Until: v.Until}
+			return g.refused(p, InsufficientScope, t, &v, err)
 		}
 		if keep > 0 {
 			keep = min(keep, p.Requirement.Lasts(v.Claims, now).Truncate(time.Second))
 		}
 	}
-	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep}
-	if p.replies.identity.personal {
+	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep, waited: v.Waited}
+	if p.replies.identity.personal || d.waited > 0 {
 		t.AppendFingerprint(d.fingerprint[:0])
 	}
+	return d
+}
+
+// refused decides about a request whose token is not good, or not good for it.
+func (g *Gate) refused(p *ruling, reason Reason, t bearer.Token, v *verifier.Verdict, err error) Decision {
+	g.log.refused(reason, p.shown, t, err)
+	d := Decision{Reason: reason, Source: v.Source, Until: v.Until, waited: v.Waited}
+	t.AppendFingerprint(d.fingerprint[:0])
 	return d
 }
 

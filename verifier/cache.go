@@ -48,6 +48,7 @@ type Cache struct {
 	clock   clock
 	flights *flights
 	denials denials
+	counted counted
 	// Refused tokens that never were good are kept apart, so that a flood of
 	// made-up ones cannot push good ones out.
 	good, refused *memory
@@ -135,7 +136,19 @@ func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 		}
 		return c.verdict(e, now, FromCache), nil
 	}
-	return c.ask(ctx, t)
+	return c.wait(ctx, t, now)
+}
+
+// wait asks, and tells how long that took since begin.
+func (c *Cache) wait(ctx context.Context, t bearer.Token, begin instant) (Verdict, error) {
+	c.counted.misses.Add(1)
+	c.counted.waiting.Add(1)
+	defer c.counted.waiting.Add(-1)
+	v, err := c.ask(ctx, t)
+	if err != nil || v.Source == FromEndpoint || v.Source == FromStale { // else nobody was waited for
+		v.Waited = max(time.Duration(c.clock.now().mono-begin.mono), 1)
+	}
+	return v, err
 }
 
 // find returns the entry of a token if one is in force, else nil.
@@ -175,7 +188,10 @@ func (c *Cache) refresh(t bearer.Token) {
 			return e
 		}
 		return nil
-	}, func(f *flight) { c.fly(t, f) })
+	}, func(f *flight) {
+		c.counted.refreshed.Add(1)
+		c.fly(t, f)
+	})
 }
 
 // ask waits for the flight of a token.
@@ -323,6 +339,7 @@ func (c *Cache) store(f *flight, m *memory, e *entry) {
 		if done {
 			return
 		}
+		m.dropped.Add(1)
 	}
 }
 
@@ -355,24 +372,4 @@ func (c *Cache) Deny(t bearer.Token) error {
 	}
 	c.Forget(t)
 	return nil
-}
-
-// CacheStats are what a Cache has counted, and holds now.
-type CacheStats struct {
-	// Rejected is how many answers ristretto would not take; they were kept
-	// beside it for a while.
-	Rejected uint64
-	// Flights is how many calls are under way, and answers kept beside ristretto.
-	Flights int
-	// Denied is how many tokens are denied; some of them may have ended.
-	Denied int
-}
-
-// Stats returns the counters. It may be called at any time.
-func (c *Cache) Stats() CacheStats {
-	return CacheStats{
-		Rejected: c.good.rejected.Load() + c.refused.rejected.Load(),
-		Flights:  c.flights.count(),
-		Denied:   int(c.denials.count.Load()),
-	}
 }

@@ -354,7 +354,7 @@ func TestNoAnswerIsNeverRemembered(t *testing.T) {
 					t.Helper()
 					before := next.calls.Load()
 					for range times {
-						if v, err := c.Verify(t.Context(), token); !errors.Is(err, fault) || v != (verifier.Verdict{}) {
+						if v, err := c.Verify(t.Context(), token); !errors.Is(err, fault) || !nothing(v) {
 							t.Errorf("the verdict is %+v, %v", v, err)
 						}
 					}
@@ -611,7 +611,7 @@ func TestCallIsItsOwn(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "x"), time.Hour)
 		defer cancel()
 		v, err := c.Verify(ctx, newTokens(t).parse(t, "x"))
-		if !errors.Is(err, context.DeadlineExceeded) || v != (verifier.Verdict{}) || time.Since(begin) != 3*time.Second {
+		if !errors.Is(err, context.DeadlineExceeded) || !nothing(v) || time.Since(begin) != 3*time.Second {
 			t.Errorf("after %v the verdict is %+v, %v", time.Since(begin), v, err)
 		}
 		expectCalls(t, next, 1)
@@ -647,7 +647,7 @@ func TestPanics(t *testing.T) {
 					crowdOf(t.Context(), cache, token, 50, func(v verifier.Verdict, err error) {
 						answered++
 						p, ok := errors.AsType[*verifier.Panic](err)
-						if !ok || v != (verifier.Verdict{}) {
+						if !ok || !nothing(v) {
 							t.Fatalf("the verdict is %+v, %v", v, err)
 						}
 						expectHidden(t, err.Error()+fmt.Sprintf("%+v", err)+string(p.Stack), "CANARY")
@@ -691,7 +691,7 @@ func TestCloseEndsTheCallsUnderWay(t *testing.T) {
 			token := ts.parse(t, fmt.Sprint("x", i%5))
 			all.Go(func() {
 				v, err := c.Verify(t.Context(), token)
-				if err == nil || v != (verifier.Verdict{}) {
+				if err == nil || !nothing(v) {
 					t.Errorf("the verdict is %+v, %v", v, err)
 				}
 			})
@@ -716,7 +716,7 @@ func TestAfterClose(t *testing.T) {
 		expect(t, c, known, true, verifier.FromEndpoint)
 		c.Close()
 		for _, token := range []bearer.Token{known, ts.parse(t, "unseen")} {
-			if v, err := c.Verify(t.Context(), token); !errors.Is(err, verifier.ErrClosed) || v != (verifier.Verdict{}) {
+			if v, err := c.Verify(t.Context(), token); !errors.Is(err, verifier.ErrClosed) || !nothing(v) {
 				t.Errorf("the verdict is %+v, %v", v, err)
 			}
 		}

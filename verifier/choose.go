@@ -110,6 +110,7 @@ func (b *Both) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 		return first, err
 	}
 	second, err := b.second.Verify(ctx, t)
+	second.Waited += first.Waited
 	if err != nil || !second.Valid {
 		return second, err
 	}

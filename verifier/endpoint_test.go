@@ -266,7 +266,7 @@ func expectVerdict(t *testing.T, v verifier.Verifier, valid bool) {
 func expectNone(t *testing.T, verdict verifier.Verdict, err error, problem string) *verifier.NoAnswer {
 	t.Helper()
 	none, ok := errors.AsType[*verifier.NoAnswer](err)
-	if !ok || verdict != (verifier.Verdict{}) {
+	if !ok || !nothing(verdict) {
 		t.Fatalf("the verdict is %+v, %v; want no answer", verdict, err)
 	}
 	if none.Verifier != "crm" || !strings.Contains(none.Error(), problem) || strings.ContainsAny(none.Error(), "\r\n") {

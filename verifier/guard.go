@@ -63,6 +63,8 @@ type Guard struct {
 	leaveAlone atomic.Int64
 
 	calls, waiting, shed atomic.Int64
+	// opened is when the breaker opened last, by the monotonic clock.
+	opened atomic.Int64
 }
 
 // NewGuard returns a Guard in front of next.
@@ -84,18 +86,21 @@ func NewGuard(next Verifier, o GuardOptions) (*Guard, error) {
 		WithFailureThresholdRatio(uint(o.Failures), uint(o.OfLast)).
 		WithDelay(o.OpenFor).
 		WithSuccessThreshold(1) // so one probe at a time
-	if o.StateChanged != nil {
-		breaker = breaker.OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
-			o.StateChanged(e.OldState.String(), e.NewState.String())
-		})
-	}
-	return &Guard{
+	g := &Guard{
 		next: next, options: o,
-		unseen:  semaphore.NewWeighted(int64(o.MaxCalls - o.Reserved)),
-		all:     semaphore.NewWeighted(int64(o.MaxCalls)),
-		breaker: breaker.Build(),
-		clock:   newClock(),
-	}, nil
+		unseen: semaphore.NewWeighted(int64(o.MaxCalls - o.Reserved)),
+		all:    semaphore.NewWeighted(int64(o.MaxCalls)),
+		clock:  newClock(),
+	}
+	g.breaker = breaker.OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
+		if e.NewState == circuitbreaker.OpenState {
+			g.opened.Store(max(g.clock.now().mono, 1))
+		}
+		if o.StateChanged != nil {
+			o.StateChanged(e.OldState.String(), e.NewState.String())
+		}
+	}).Build()
+	return g, nil
 }
 
 // Verify asks the wrapped Verifier when it is this token's turn.
@@ -218,16 +223,54 @@ type GuardStats struct {
 	Calls, Waiting int64
 	// Shed is how many were turned away because too many waited, or waited too long.
 	Shed int64
-	// Open says that the breaker lets no call through.
-	Open bool
+	// Breaker says how the breaker stands.
+	Breaker Breaker
+	// Opened is when the breaker opened last; the zero time if it never did.
+	Opened time.Time
+}
+
+// Breaker is how a breaker stands.
+type Breaker uint8
+
+const (
+	// Closed means that calls are made.
+	Closed Breaker = iota
+	// Open means that none is made for a while.
+	Open
+	// HalfOpen means that one call is made to try.
+	HalfOpen
+
+	// Breakers is the number of states.
+	Breakers = iota
+)
+
+// String returns the state's name in metrics.
+func (b Breaker) String() string {
+	switch b {
+	case Closed:
+		return "closed"
+	case Open:
+		return "open"
+	case HalfOpen:
+		return "half_open"
+	default:
+		return fmt.Sprintf("breaker(%d)", uint8(b))
+	}
 }
 
 // Stats returns the counters. It may be called at any time.
 func (g *Guard) Stats() GuardStats {
-	return GuardStats{
-		Calls: g.calls.Load(), Waiting: g.waiting.Load(), Shed: g.shed.Load(),
-		Open: g.breaker.IsOpen() && g.breaker.RemainingDelay() > 0,
+	s := GuardStats{Calls: g.calls.Load(), Waiting: g.waiting.Load(), Shed: g.shed.Load()}
+	switch {
+	case g.breaker.IsHalfOpen(), g.breaker.IsOpen() && g.breaker.RemainingDelay() <= 0: // who comes next tries
+		s.Breaker = HalfOpen
+	case g.breaker.IsOpen():
+		s.Breaker = Open
 	}
+	if opened := g.opened.Load(); opened != 0 {
+		s.Opened = g.clock.epoch.Add(time.Duration(opened))
+	}
+	return s
 }
 
 // rank is how a Cache tells a Guard, through the context of a call, whether a

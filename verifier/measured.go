@@ -11,11 +11,11 @@ import (
 // long it took. It may be used concurrently if the function may.
 type Measured struct {
 	next Verifier
-	tell func(Outcome, time.Duration)
+	tell func(bearer.Token, Outcome, time.Duration)
 }
 
 // NewMeasured returns a Measured that tells the function.
-func NewMeasured(next Verifier, tell func(Outcome, time.Duration)) *Measured {
+func NewMeasured(next Verifier, tell func(bearer.Token, Outcome, time.Duration)) *Measured {
 	return &Measured{next: next, tell: tell}
 }
 
@@ -23,7 +23,7 @@ func NewMeasured(next Verifier, tell func(Outcome, time.Duration)) *Measured {
 func (m *Measured) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 	begin := time.Now()
 	outcome := Unanswered // also if it panics
-	defer func() { m.tell(outcome, time.Since(begin)) }()
+	defer func() { m.tell(t, outcome, time.Since(begin)) }()
 	v, err := m.next.Verify(ctx, t)
 	switch {
 	case err != nil:

@@ -27,6 +27,7 @@ func TestMeasured(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				type told struct {
+					token   string
 					outcome verifier.Outcome
 					took    time.Duration
 				}
@@ -37,19 +38,22 @@ func TestMeasured(t *testing.T) {
 						panic("x")
 					}
 					return c.verdict, c.err
-				}}, func(o verifier.Outcome, took time.Duration) { all = append(all, told{o, took}) })
+				}}, func(token bearer.Token, o verifier.Outcome, took time.Duration) {
+					all = append(all, told{token.Fingerprint(), o, took})
+				})
+				token := newTokens(t).parse(t, "x")
 				func() {
 					defer func() {
 						if p := recover(); (p != nil) != c.panics {
 							t.Errorf("the panic is %v", p)
 						}
 					}()
-					v, err := m.Verify(t.Context(), newTokens(t).parse(t, "x"))
+					v, err := m.Verify(t.Context(), token)
 					if v != c.verdict || err != c.err { //nolint:errorlint // it is passed on as it is
 						t.Errorf("the verdict is %+v, %v", v, err)
 					}
 				}()
-				if len(all) != 1 || all[0] != (told{c.want, time.Second}) {
+				if len(all) != 1 || all[0] != (told{token.Fingerprint(), c.want, time.Second}) {
 					t.Errorf("it tells of %v", all)
 				}
 			})

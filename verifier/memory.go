@@ -26,13 +26,17 @@ type memory struct {
 	ends    ends
 	// lingering are the flights whose entries ristretto would not take.
 	lingering *queue
-	// rejected counts them.
-	rejected atomic.Uint64
+	most      int
+	// rejected counts those that lingered, evicted the entries that had to go for
+	// others, and dropped what ristretto's buffer was too full for.
+	rejected, evicted, dropped atomic.Uint64
 }
 
 // newMemory returns a memory for most entries, which were learnt by a clock.
 func newMemory(most int, c clock) (*memory, error) {
-	entries, err := ristretto.NewCache(&ristretto.Config[uint64, *entry]{
+	m := &memory{clock: c, lingering: newQueue(max(64, most/64)), most: most}
+	var err error
+	m.entries, err = ristretto.NewCache(&ristretto.Config[uint64, *entry]{
 		MaxCost: int64(most),
 		// Ristretto advises ten for each entry. They take a third of what an entry
 		// takes (BenchmarkBytesPerToken), and only tell which tokens to keep when there
@@ -44,11 +48,12 @@ func newMemory(most int, c clock) (*memory, error) {
 		// Costs are tokens, not bytes. Without this each would cost 57 of them.
 		IgnoreInternalCost: true,
 		KeyToHash:          func(key uint64) (uint64, uint64) { return key, 0 },
+		OnEvict:            func(*ristretto.Item[*entry]) { m.evicted.Add(1) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("a cache for %d tokens: %w", most, err)
 	}
-	return &memory{entries: entries, clock: c, lingering: newQueue(max(64, most/64))}, nil
+	return m, nil
 }
 
 // keyOf returns the part of a digest that ristretto tells entries apart by. The

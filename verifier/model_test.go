@@ -417,7 +417,7 @@ func newModelWorld(t *rapid.T, tokens []modelToken, o modelOptions) *modelWorld 
 		})
 	}
 	o.cache.Panicked = func(*verifier.Panic) { w.note(func(modelMoment) { w.panics++ }) }
-	measured := verifier.NewMeasured(modelEndpoint{w}, func(verifier.Outcome, time.Duration) { w.note(func(modelMoment) { w.measured++ }) })
+	measured := verifier.NewMeasured(modelEndpoint{w}, func(bearer.Token, verifier.Outcome, time.Duration) { w.note(func(modelMoment) { w.measured++ }) })
 	var err error
 	if w.guard, err = verifier.NewGuard(measured, o.guard); err != nil {
 		t.Fatal(err)

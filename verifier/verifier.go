@@ -45,6 +45,9 @@ type Verdict struct {
 	// Claims are what came with a good answer. They are nil if nothing did, and with
 	// every refusal.
 	Claims *Claims
+	// Waited is how long the verdict was waited for, also if none came; 0 if it was
+	// there.
+	Waited time.Duration
 }
 
 // MaxLife is the longest time a verdict is used after it was learnt, whatever
