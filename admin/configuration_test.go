@@ -63,6 +63,17 @@ func TestReloadsAreShownAndCounted(t *testing.T) {
 	}
 }
 
+// TestReadyzNamesAConfigurationThatCannotBeUsed, which is no reason not to be ready.
+func TestReadyzNamesAConfigurationThatCannotBeUsed(t *testing.T) {
+	f := start(t)
+	f.Ready()
+	f.Configured(&admin.Configuration{LastReload: &admin.Reload{Result: admin.Refused, Error: "bearergate.yaml:1:1: no"}})
+	got := f.ask(t, http.MethodGet, "/readyz")
+	if want := `{"status":"ready","parts":[{"part":"configuration","ready":true,"reason":"the file cannot be used; what was in force stays so: see /status"}]}`; got.StatusCode != http.StatusOK || got.body != want+"\n" {
+		t.Errorf("/readyz says %d %s, want %s", got.StatusCode, got.body, want)
+	}
+}
+
 // TestWhatIsNoMoreHasNoSeries: neither a listener, a policy nor a verifier leaves a
 // line behind that names it.
 func TestWhatIsNoMoreHasNoSeries(t *testing.T) {

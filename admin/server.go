@@ -23,16 +23,9 @@ type Server struct {
 
 // shownState is what all servers of a gateway show alike.
 type shownState struct {
-	state         atomic.Pointer[string]
+	health        health
 	configuration atomic.Pointer[Configuration]
 }
-
-// The states in which a gateway is.
-const (
-	starting = "starting"
-	ready    = "ready"
-	stopping = "stopping"
-)
 
 // NewServer returns a server that shows the metrics. It is not ready until
 // Ready is called. The logger gets what net/http has to say about connections;
@@ -41,13 +34,10 @@ func NewServer(m *Metrics, logger *slog.Logger) *Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{logger: logger, shown: &shownState{}}
-	s.set(starting)
+	s := &Server{logger: logger, shown: &shownState{health: health{state: starting}}}
 	s.Configured(&Configuration{})
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		writeState(w, http.StatusOK, "alive")
-	})
+	mux.HandleFunc("GET /livez", s.livez)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /status", s.status)
 	mux.Handle("GET /metrics", m.handler())
@@ -73,37 +63,15 @@ func newHTTP(handler http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-// Ready makes /readyz say that requests may be sent here.
-func (s *Server) Ready() { s.set(ready) }
-
-// Unready makes /readyz say that the gateway is about to stop.
-func (s *Server) Unready() { s.set(stopping) }
-
 // Configured has /status show a configuration, which nobody changes from then on.
 func (s *Server) Configured(c *Configuration) { s.shown.configuration.Store(c) }
 
-func (s *Server) set(state string) { s.shown.state.Store(&state) }
-
-func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
-	state := *s.shown.state.Load()
-	status := http.StatusServiceUnavailable
-	if state == ready {
-		status = http.StatusOK
-	}
-	writeState(w, status, state)
-}
-
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	state, _ := s.shown.now()
 	writeJSON(w, http.StatusOK, struct {
 		Status        string         `json:"status"`
 		Configuration *Configuration `json:"configuration"`
-	}{*s.shown.state.Load(), s.shown.configuration.Load()})
-}
-
-func writeState(w http.ResponseWriter, status int, state string) {
-	writeJSON(w, status, struct {
-		Status string `json:"status"`
-	}{state})
+	}{state, s.shown.configuration.Load()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

@@ -17,6 +17,9 @@ import (
 
 func TestStates(t *testing.T) {
 	f := start(t)
+	crm := admin.Part{Name: "verifier crm", Ready: true}
+	f.Parts(func() []admin.Part { return []admin.Part{{Name: "listeners", Ready: true}, crm} })
+	const parts = `,"parts":[{"part":"configuration","ready":true},{"part":"listeners","ready":true},{"part":"verifier crm","ready":true}]}`
 	expect := func(when, path string, status int, body string) {
 		t.Helper()
 		got := f.ask(t, http.MethodGet, path)
@@ -36,14 +39,19 @@ func TestStates(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"at first", func() {}, http.StatusServiceUnavailable, `{"status":"starting"}`},
-		{"once ready", f.Ready, http.StatusOK, `{"status":"ready"}`},
-		{"ready twice", f.Ready, http.StatusOK, `{"status":"ready"}`},
-		{"about to stop", f.Unready, http.StatusServiceUnavailable, `{"status":"stopping"}`},
+		{"at first", func() {}, http.StatusServiceUnavailable, `{"status":"starting"` + parts},
+		{"once ready", f.Ready, http.StatusOK, `{"status":"ready"` + parts},
+		{"ready twice", f.Ready, http.StatusOK, `{"status":"ready"` + parts},
+		{
+			"with a part that is not", func() { crm.Ready, crm.Reason = false, "it gave no answers" }, http.StatusServiceUnavailable,
+			`{"status":"not_ready","parts":[{"part":"configuration","ready":true},{"part":"listeners","ready":true},{"part":"verifier crm","ready":false,"reason":"it gave no answers"}]}`,
+		},
+		{"with all parts again", func() { crm.Ready, crm.Reason = true, "" }, http.StatusOK, `{"status":"ready"` + parts},
+		{"about to stop", f.Unready, http.StatusServiceUnavailable, `{"status":"stopping"` + parts},
 	} {
 		step.do()
 		expect(step.name, "/readyz", step.status, step.body)
-		expect(step.name, "/livez", http.StatusOK, `{"status":"alive"}`)
+		expect(step.name, "/livez", http.StatusOK, `{"status":"alive","parts":[{"part":"process","ready":true}]}`)
 	}
 }
 

@@ -26,7 +26,9 @@ func (m *Metrics) Verifiers(all map[string]Stages) {
 }
 
 // stages is the collector of what the stages count themselves.
-type stages struct{ current atomic.Pointer[map[string]Stages] }
+type stages struct {
+	current atomic.Pointer[map[string]Stages]
+}
 
 // stageMetrics are what is shown of the stages of each verifier: of each, or of each
 // part of its cache.
@@ -133,7 +135,9 @@ func (m *Metrics) Shadows(until map[string]time.Time) {
 }
 
 // shadows is the collector of them.
-type shadows struct{ current atomic.Pointer[map[string]time.Time] }
+type shadows struct {
+	current atomic.Pointer[map[string]time.Time]
+}
 
 var shadowMetric = prometheus.NewDesc("bearergate_policy_shadow",
 	"1 while a policy with shadow lets through what it refuses, 0 when that is over; only for policies with shadow.", []string{"policy"}, nil)

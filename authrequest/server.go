@@ -53,6 +53,7 @@ const (
 type Server struct {
 	http    *http.Server
 	current atomic.Pointer[handler]
+	leaving atomic.Bool
 }
 
 // NewServer returns a server that asks the gate about each request.
@@ -67,7 +68,12 @@ func NewServer(g *gate.Gate, o Options) *Server {
 	s.Use(g, o.Trust)
 	s.http = &http.Server{
 		// A request is answered by one and the same, from its beginning to its end.
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.current.Load().ServeHTTP(w, r) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if s.leaving.Load() {
+				w.Header()["Connection"] = hangUp
+			}
+			s.current.Load().ServeHTTP(w, r)
+		}),
 		ReadHeaderTimeout: readHeaderTimeout,
 		WriteTimeout:      readHeaderTimeout + o.Wait + writeTime,
 		IdleTimeout:       idleTimeout,
@@ -91,6 +97,10 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	return nil
 }
+
+// Unready has edges let go of their connections: from now on each answer says that
+// its connection is closed. The server goes on answering, on new ones too.
+func (s *Server) Unready() { s.leaving.Store(true) }
 
 // Shutdown stops listening and waits for the requests under way. When ctx ends
 // first, it cuts them off.

@@ -47,6 +47,7 @@ func check(config *configv1.Config, around surroundings) []finding {
 
 	found = append(found, checkListeners(config, around.folder)...)
 	found = append(found, checkVerifiers(config, around)...)
+	found = append(found, checkHealth(config)...)
 	return append(found, checkPolicies(config, around)...)
 }
 

@@ -85,6 +85,8 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	f.text(&config.Log.Format, "log.format", "auto")
 
 	f.duration(&config.ShutdownTimeout, 10*time.Second)
+	f.duration(&config.DrainDelay, 0)
+	config.Health = orNew(config.GetHealth())
 }
 
 type filler struct {

@@ -1,7 +1,18 @@
 package config
 
+import (
+	"time"
+
+	"github.com/bearergate/bearergate/admin"
+)
+
 // PanicReport is what a gate tells of a panic.
 var PanicReport = panicReport
+
+// PartAt is what /readyz tells of a verifier at a time.
+func (g *Gateway) PartAt(name string, now time.Time) admin.Part {
+	return g.health.Load().verifier(name, now)
+}
 
 // BreakListener closes a listener under the server that answers there.
 func (g *Gateway) BreakListener(name string) error {

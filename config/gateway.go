@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bearergate/bearergate/admin"
@@ -31,6 +32,7 @@ type Gateway struct {
 	logger    *slog.Logger
 	metrics   *admin.Metrics
 	admin     *admin.Server // what all admin listeners show; it has none itself
+	health    atomic.Pointer[healthOf]
 	verifiers *verifierPool
 	parser    *bearer.Parser // all others give tokens the same digests
 	panicked  func(*verifier.Panic)
@@ -131,6 +133,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		return nil, err
 	}
 	g.commit(ctx, next)
+	g.admin.Parts(g.parts)
 	g.show(admin.Configuration{File: g.source.name(), InForceSince: time.Now()})
 	return g, nil
 }
@@ -183,8 +186,8 @@ func (g *Gateway) allDoors() []*door {
 }
 
 // Run answers on all listeners until ctx ends. Then it tells those who watch
-// that it is about to stop, takes no new connections, and gives requests under
-// way the shutdown time-out to finish. It returns nil, or why a listener failed.
+// that it is about to stop, goes on for the drain delay, takes no new connections,
+// and gives requests under way the shutdown time-out to finish. It returns nil, or why a listener failed.
 // When it has returned, nothing of the gateway is left; it cannot run again.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
@@ -198,6 +201,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		g.logger.Error("stopping, because a listener failed", slog.Any("error", err))
 	}
 	g.stop(err == nil)
+	if err == nil {
+		err = g.beUnready()
+	}
 	g.drain(context.WithoutCancel(ctx))
 	endWatch()
 	g.serving.Wait()
@@ -213,6 +219,7 @@ func (g *Gateway) start(watching context.Context) {
 		g.serve(d)
 	}
 	g.serving.Go(func() { g.watchFiles(watching) })
+	g.serving.Go(func() { g.watchHealth(watching) })
 	g.admin.Ready()
 	g.notify(Ready)
 }
@@ -223,12 +230,38 @@ func (g *Gateway) stop(asked bool) {
 	defer g.changing.Unlock()
 	g.stopped = true
 	if asked {
-		g.logger.Info("stopping", slog.String("at_most", g.shutdownTimeout().String()))
+		g.logger.Info("stopping", slog.String("at_most", (g.drainDelay()+g.shutdownTimeout()).String()))
 	}
 	g.notify(Stopping)
 }
 
 func (g *Gateway) shutdownTimeout() time.Duration { return g.config.GetShutdownTimeout().AsDuration() }
+
+func (g *Gateway) drainDelay() time.Duration { return g.config.GetDrainDelay().AsDuration() }
+
+// beUnready tells all who watch that the gateway is about to stop, and goes on for the
+// drain delay so that they can send their requests elsewhere. It returns early if a
+// listener fails.
+func (g *Gateway) beUnready() error {
+	g.admin.Unready()
+	for _, d := range g.doors {
+		if face, ok := d.desk.server.(interface{ Unready() }); ok {
+			face.Unready()
+		}
+	}
+	if g.drainDelay() == 0 {
+		return nil
+	}
+	delay := time.NewTimer(g.drainDelay())
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+		return nil
+	case err := <-g.failed:
+		g.logger.Error("stopping at once, because a listener failed", slog.Any("error", err))
+		return err
+	}
+}
 
 // serve answers at a door until its desk is closed.
 func (g *Gateway) serve(d *door) {

@@ -134,6 +134,7 @@ func (g *Gateway) announce(c *configv1.Config, made *generation) {
 		g.logger.Warn("the configuration may not do what is meant", slog.String("field", w.Field), slog.String("detail", w.Text))
 	}
 	made.verifiers.show(g.metrics)
+	g.health.Store(&healthOf{needed: c.GetHealth().GetVerifiers(), verifiers: made.verifiers.stages()})
 	ends := map[string]time.Time{}
 	for _, p := range made.policies {
 		if p.Shadow.IsZero() {

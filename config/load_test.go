@@ -144,6 +144,8 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 		DefaultPolicy:   &configv1.Policy{Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0), Preflight: "refuse"},
 		Log:             &configv1.Log{Level: "info", Format: "auto"},
 		ShutdownTimeout: durationpb.New(10 * time.Second),
+		DrainDelay:      durationpb.New(0),
+		Health:          &configv1.Health{},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -258,8 +260,10 @@ func everyField() *configv1.Config {
 			{Path: &configv1.PathMatch{Exact: "/health"}, Policy: "public"},
 			{Path: &configv1.PathMatch{Template: "/assets/**"}, Policy: "public"},
 		},
-		Log:             &configv1.Log{Level: "debug", Format: "json"},
+		Log:             &configv1.Log{Level: "debug", Format: "json", AllowedOneIn: 100, RequestId: true},
 		ShutdownTimeout: durationpb.New(time.Minute),
+		DrainDelay:      durationpb.New(5 * time.Second),
+		Health:          &configv1.Health{Verifiers: []string{"sso"}},
 	}
 }
 
@@ -278,7 +282,7 @@ func TestEveryValueMayComeFromTheEnvironment(t *testing.T) {
 		"RUN_DIR": "/run/bearergate", "SOCKET": "ext_authz", "STREAMS": "250", "BYTES": "131072", "HOST": "::1", "PORT": "0",
 		"ADMIN_PORT": "9190", "NAME": "crm-2_test", "URL": "http://crm.internal:8080/v1/getOauthToken.php?tenant=7", "YES": "true",
 		"ENCODING": "form", "EMPTY": "", "TIMEOUT": "1.5s", "TOKENS": "5000", "MINUTES": "2", "SECONDS": "30", "UNIT": "ms",
-		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "MODE": "0600", "USER": "bearergate", "GROUP": "envoy", "MORE": "partners", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "DOMAIN": "example.com", "METHOD": "GET", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m",
+		"TOKEN_BYTES": "4096", "TLS": "../tls", "TLS_VERSION": "1.3", "EDGE": "edge.internal", "MODE": "0600", "USER": "bearergate", "GROUP": "envoy", "MORE": "partners", "REALM": "crm-now API (test)", "FORWARD": "keep", "HEADER": "Partner", "CONSTANT": "crm-now", "DOMAIN": "example.com", "METHOD": "GET", "LEVEL": "debug", "FORMAT": "json", "SHUTDOWN": "1m", "ONE_IN": "100", "DELAY": "5s",
 		"ISSUER": "crm.example.com", "SECRET_FILE": "secret.txt",
 	} {
 		t.Setenv(name, value)

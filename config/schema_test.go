@@ -45,6 +45,7 @@ default_policy: {verifiers: [partner, sso, crm], identity: [{name: X-Partner, co
 policies: [{name: partners, verifiers: [partner], identity: [{name: X-Partner, constant: crm}]}]
 routes: [{policy: partners}]
 log: {}
+health: {}
 `
 
 // schemaFile is the text of config.proto; the generated code has no comments that could be asked.

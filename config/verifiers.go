@@ -172,13 +172,19 @@ func (s *stack) count(t bearer.Token, outcome verifier.Outcome, took time.Durati
 
 // show has these verifiers shown to the operator, and no others.
 func (vs *verifiers) show(metrics *admin.Metrics) {
-	all := map[string]admin.Stages{}
 	for name, n := range vs.byName {
-		all[name] = n.stages
 		tell := metrics.Calls(name)
 		n.called.Store(&tell)
 	}
-	metrics.Verifiers(all)
+	metrics.Verifiers(vs.stages())
+}
+
+func (vs *verifiers) stages() map[string]admin.Stages {
+	all := map[string]admin.Stages{}
+	for name, n := range vs.byName {
+		all[name] = n.stages
+	}
+	return all
 }
 
 // build stacks the stages that answer whether a token is good. This is the one place that knows their order.

@@ -92,7 +92,7 @@ func NewServer(g *gate.Gate, o Options) *Server {
 	s := &Server{stopWatches: stop, grpc: grpc.NewServer(settings...), health: health.NewServer(), authorization: a}
 	s.grpc.RegisterService(service, a)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
-	s.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+	s.SetReady(true)
 	return s
 }
 
@@ -107,6 +107,18 @@ func (s *Server) Serve(l net.Listener) error {
 		return err
 	}
 	return nil
+}
+
+// SetReady tells those who watch the health service, for each service, whether to
+// send checks here. It answers them in any case.
+func (s *Server) SetReady(ready bool) {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if ready {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	for _, service := range []string{"", authv3.Authorization_ServiceDesc.ServiceName} {
+		s.health.SetServingStatus(service, status)
+	}
 }
 
 // Unready tells those who watch the health service that this server is about to

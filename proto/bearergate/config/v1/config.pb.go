@@ -57,6 +57,13 @@ type Config struct {
 	// How long requests in flight may take to finish after SIGTERM or SIGINT. What is left then is cut off.
 	// Default: 10s. Range: 1ms to 5m.
 	ShutdownTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=shutdown_timeout,json=shutdownTimeout,proto3" json:"shutdown_timeout,omitempty"`
+	// How long the gateway goes on answering after SIGTERM or SIGINT, before it takes no more: /readyz and gRPC health say
+	// at once that it stops, and answers over HTTP that their connection is closed, so that edges and load balancers that
+	// look go elsewhere in peace. Write a little more than they take to notice. Then shutdown_timeout begins.
+	// Default: 0s. Range: 0s to 5m.
+	DrainDelay *durationpb.Duration `protobuf:"bytes,40,opt,name=drain_delay,json=drainDelay,proto3" json:"drain_delay,omitempty"`
+	// What the gateway's readiness depends on, besides its listeners and its configuration.
+	Health *Health `protobuf:"bytes,41,opt,name=health,proto3" json:"health,omitempty"`
 	// Other policies, each with a name. A request falls under one of them by a route, or because the edge names it: Envoy by
 	// the key bearergate_policy of the context_extensions of its route, HTTP edges as trust.policy of their listener says. At
 	// most 1000.
@@ -144,6 +151,20 @@ func (x *Config) GetLog() *Log {
 func (x *Config) GetShutdownTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.ShutdownTimeout
+	}
+	return nil
+}
+
+func (x *Config) GetDrainDelay() *durationpb.Duration {
+	if x != nil {
+		return x.DrainDelay
+	}
+	return nil
+}
+
+func (x *Config) GetHealth() *Health {
+	if x != nil {
+		return x.Health
 	}
 	return nil
 }
@@ -2572,6 +2593,54 @@ func (x *IdentityHeader) GetFingerprint() bool {
 	return false
 }
 
+// Health is what the gateway's readiness depends on: /readyz and gRPC health.
+type Health struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Verifiers, by name, without which the gateway is not ready: it is not for 10s after the breaker of one of them opened.
+	// With the same verifier behind all gateways, all of them go at once, and with them what they remember.
+	// Without it, none.
+	Verifiers     []string `protobuf:"bytes,1,rep,name=verifiers,proto3" json:"verifiers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Health) Reset() {
+	*x = Health{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Health) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Health) ProtoMessage() {}
+
+func (x *Health) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Health.ProtoReflect.Descriptor instead.
+func (*Health) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Health) GetVerifiers() []string {
+	if x != nil {
+		return x.Verifiers
+	}
+	return nil
+}
+
 // Log is what the gateway writes to standard error.
 type Log struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2580,14 +2649,22 @@ type Log struct {
 	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
 	// json, text, or auto: text on a terminal, else json.
 	// Default: auto.
-	Format        string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
+	Format string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
+	// Of how many allowed requests one gets a line, by chance: 1 for each of them, 0 for none. A busy gateway allows tens of
+	// thousands a second.
+	// Default: 0. Range: 0 to 1000000.
+	AllowedOneIn uint32 `protobuf:"varint,3,opt,name=allowed_one_in,json=allowedOneIn,proto3" json:"allowed_one_in,omitempty"`
+	// Whether lines about requests name the id that the edge gave the request in the header X-Request-Id: 8 to 64 hexadecimal
+	// digits and hyphens. Others are left out. The edge must set the header on every request, or it is the client's word.
+	// Default: false.
+	RequestId     bool `protobuf:"varint,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2676,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2689,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Log) GetLevel() string {
@@ -2629,11 +2706,26 @@ func (x *Log) GetFormat() string {
 	return ""
 }
 
+func (x *Log) GetAllowedOneIn() uint32 {
+	if x != nil {
+		return x.AllowedOneIn
+	}
+	return 0
+}
+
+func (x *Log) GetRequestId() bool {
+	if x != nil {
+		return x.RequestId
+	}
+	return false
+}
+
 var File_bearergate_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8d\t\n" +
+	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xee\n" +
+	"\n" +
 	"\x06Config\x12=\n" +
 	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12\xb9\x03\n" +
 	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierB\xfa\x02\xbaH\xf6\x02\xba\x01\x9c\x01\n" +
@@ -2647,7 +2739,11 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x0edefault_policy\x18\x05 \x01(\v2\x1c.bearergate.config.v1.PolicyR\rdefaultPolicy\x12+\n" +
 	"\x03log\x18\x06 \x01(\v2\x19.bearergate.config.v1.LogR\x03log\x12\xb9\x01\n" +
 	"\x10shutdown_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationBs\xbaHp\xba\x01m\n" +
-	"\x16shutdown_timeout.range\x12 is out of range; write 1ms to 5m\x1a1this >= duration('1ms') && this <= duration('5m')R\x0fshutdownTimeout\x12\xaf\x01\n" +
+	"\x16shutdown_timeout.range\x12 is out of range; write 1ms to 5m\x1a1this >= duration('1ms') && this <= duration('5m')R\x0fshutdownTimeout\x12\xa8\x01\n" +
+	"\vdrain_delay\x18( \x01(\v2\x19.google.protobuf.DurationBl\xbaHi\xba\x01f\n" +
+	"\x11drain_delay.range\x12\x1fis out of range; write 0s to 5m\x1a0this >= duration('0s') && this <= duration('5m')R\n" +
+	"drainDelay\x124\n" +
+	"\x06health\x18) \x01(\v2\x1c.bearergate.config.v1.HealthR\x06health\x12\xaf\x01\n" +
 	"\bpolicies\x18\x14 \x03(\v2\x1c.bearergate.config.v1.PolicyBu\xbaHr\xba\x01o\n" +
 	"\rpolicies.many\x12Ihas more than 1000 entries; keep fewer, several routes can share a policy\x1a\x13this.size() <= 1000R\bpolicies\x123\n" +
 	"\x06routes\x18\x15 \x03(\v2\x1b.bearergate.config.v1.RouteR\x06routes\"\xce\x01\n" +
@@ -2909,12 +3005,19 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bconstant\x18\x02 \x01(\tR\bconstant\x12 \n" +
 	"\vfingerprint\x18\x03 \x01(\bR\vfingerprint:\xa1\x01\xbaH\x9d\x01\x1a\x9a\x01\n" +
-	"\x0fidentity.source\x12\\does not say what the header holds; write either constant or fingerprint: true, and not both\x1a)(this.constant != '') != this.fingerprint\"\x85\x02\n" +
+	"\x0fidentity.source\x12\\does not say what the header holds; write either constant or fingerprint: true, and not both\x1a)(this.constant != '') != this.fingerprint\"\x8f\x01\n" +
+	"\x06Health\x12\x84\x01\n" +
+	"\tverifiers\x18\x01 \x03(\tBf\xbaHc\xba\x01`\n" +
+	"\x15health.verifiers.many\x124has more than 32 entries; keep those that are needed\x1a\x11this.size() <= 32R\tverifiers\"\xb4\x03\n" +
 	"\x03Log\x12\x85\x01\n" +
 	"\x05level\x18\x01 \x01(\tBo\xbaHl\xba\x01i\n" +
 	"\vlevel.known\x12.is not known; write debug, info, warn or error\x1a*this in ['debug', 'info', 'warn', 'error']R\x05level\x12v\n" +
 	"\x06format\x18\x02 \x01(\tB^\xbaH[\xba\x01X\n" +
-	"\fformat.known\x12&is not known; write auto, json or text\x1a this in ['auto', 'json', 'text']R\x06formatBFZDgithub.com/bearergate/bearergate/proto/bearergate/config/v1;configv1b\x06proto3"
+	"\fformat.known\x12&is not known; write auto, json or text\x1a this in ['auto', 'json', 'text']R\x06format\x12\x8d\x01\n" +
+	"\x0eallowed_one_in\x18\x03 \x01(\rBg\xbaHd\xba\x01a\n" +
+	"\x14allowed_one_in.range\x127is out of range; write a whole number from 0 to 1000000\x1a\x10this <= 1000000uR\fallowedOneIn\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\bR\trequestIdBFZDgithub.com/bearergate/bearergate/proto/bearergate/config/v1;configv1b\x06proto3"
 
 var (
 	file_bearergate_config_v1_config_proto_rawDescOnce sync.Once
@@ -2928,7 +3031,7 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Route)(nil),               // 1: bearergate.config.v1.Route
@@ -2959,8 +3062,9 @@ var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*ClaimRule)(nil),           // 26: bearergate.config.v1.ClaimRule
 	(*Shadow)(nil),              // 27: bearergate.config.v1.Shadow
 	(*IdentityHeader)(nil),      // 28: bearergate.config.v1.IdentityHeader
-	(*Log)(nil),                 // 29: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 30: google.protobuf.Duration
+	(*Health)(nil),              // 29: bearergate.config.v1.Health
+	(*Log)(nil),                 // 30: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 31: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	3,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
@@ -2968,60 +3072,62 @@ var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	21, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
 	22, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
 	23, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	29, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	30, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
-	23, // 7: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
-	1,  // 8: bearergate.config.v1.Config.routes:type_name -> bearergate.config.v1.Route
-	2,  // 9: bearergate.config.v1.Route.path:type_name -> bearergate.config.v1.PathMatch
-	5,  // 10: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
-	6,  // 11: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
-	8,  // 12: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
-	4,  // 13: bearergate.config.v1.Listeners.more:type_name -> bearergate.config.v1.NamedListener
-	5,  // 14: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
-	6,  // 15: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
-	8,  // 16: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
-	10, // 17: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
-	9,  // 18: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
-	10, // 19: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
-	9,  // 20: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
-	7,  // 21: bearergate.config.v1.AuthRequest.trust:type_name -> bearergate.config.v1.Trust
-	17, // 22: bearergate.config.v1.Trust.secret:type_name -> bearergate.config.v1.Secret
-	10, // 23: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
-	9,  // 24: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
-	14, // 25: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	15, // 26: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
-	19, // 27: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
-	30, // 28: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	12, // 29: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
-	13, // 30: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	30, // 31: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	30, // 32: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	16, // 33: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
-	18, // 34: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
-	17, // 35: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
-	17, // 36: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
-	20, // 37: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
-	20, // 38: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
-	30, // 39: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
-	30, // 40: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
-	30, // 41: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
-	30, // 42: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
-	30, // 43: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	30, // 44: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	30, // 45: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	30, // 46: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	30, // 47: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	28, // 48: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	24, // 49: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
-	27, // 50: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
-	25, // 51: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
-	26, // 52: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
-	30, // 53: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	30, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	31, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	31, // 7: bearergate.config.v1.Config.drain_delay:type_name -> google.protobuf.Duration
+	29, // 8: bearergate.config.v1.Config.health:type_name -> bearergate.config.v1.Health
+	23, // 9: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
+	1,  // 10: bearergate.config.v1.Config.routes:type_name -> bearergate.config.v1.Route
+	2,  // 11: bearergate.config.v1.Route.path:type_name -> bearergate.config.v1.PathMatch
+	5,  // 12: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	6,  // 13: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	8,  // 14: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
+	4,  // 15: bearergate.config.v1.Listeners.more:type_name -> bearergate.config.v1.NamedListener
+	5,  // 16: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	6,  // 17: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	8,  // 18: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
+	10, // 19: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
+	9,  // 20: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
+	10, // 21: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
+	9,  // 22: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
+	7,  // 23: bearergate.config.v1.AuthRequest.trust:type_name -> bearergate.config.v1.Trust
+	17, // 24: bearergate.config.v1.Trust.secret:type_name -> bearergate.config.v1.Secret
+	10, // 25: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
+	9,  // 26: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
+	14, // 27: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
+	15, // 28: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
+	19, // 29: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
+	31, // 30: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	12, // 31: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	13, // 32: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	31, // 33: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	31, // 34: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	16, // 35: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
+	18, // 36: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
+	17, // 37: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
+	17, // 38: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
+	20, // 39: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
+	20, // 40: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
+	31, // 41: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
+	31, // 42: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
+	31, // 43: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
+	31, // 44: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
+	31, // 45: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	31, // 46: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	31, // 47: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	31, // 48: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	31, // 49: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	28, // 50: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	24, // 51: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
+	27, // 52: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
+	25, // 53: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
+	26, // 54: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
+	31, // 55: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -3040,7 +3146,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
