@@ -96,6 +96,10 @@ e2e: ## tests with real Envoy, nginx and Caddy
 capture: ## have Envoy send the checks of extauthz/captured again, and keep them
 	go test -count=1 -run '^TestEnvoySendsTheCapturedChecks$$' ./e2e -capture
 
+.PHONY: attacks
+attacks: ## try the attacks of docs/attacks.md alone, and write its table again
+	go test -count=1 -run '^TestBehindRealProxies$$/^requests$$/^that_attack$$|Attack|Harm|Readings' ./e2e -write-attacks
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \

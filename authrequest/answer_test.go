@@ -61,6 +61,9 @@ func TestEveryKindOfAnswer(t *testing.T) {
 			want := test.header.Clone()
 			if keep {
 				want.Del("X-Envoy-Auth-Headers-To-Remove")
+				if test.status == http.StatusOK {
+					want.Set("X-Bearergate-Token", "keep")
+				}
 			}
 			delete(got.Header, "Date")
 			delete(got.Header, "Content-Length")

@@ -18,7 +18,7 @@ func TestWhatAnEdgeThatKeepsAnswersIsTold(t *testing.T) {
 	kept := func(control, accel string) http.Header {
 		return http.Header{
 			"Cache-Control": {control}, "X-Accel-Expires": {accel}, "X-Bearergate-Depends-On": {"authorization"},
-			"X-Bearergate-Reason": {"valid"},
+			"X-Bearergate-Reason": {"valid"}, "X-Bearergate-Token": {"keep"},
 		}
 	}
 	for _, test := range []struct {
@@ -26,7 +26,7 @@ func TestWhatAnEdgeThatKeepsAnswersIsTold(t *testing.T) {
 		edgeCache   time.Duration
 		want        http.Header
 	}{
-		{"nothing, when nothing is kept", livingToken, 0, http.Header{"X-Bearergate-Reason": {"valid"}}},
+		{"nothing, when nothing is kept", livingToken, 0, http.Header{"X-Bearergate-Reason": {"valid"}, "X-Bearergate-Token": {"keep"}}},
 		// nginx uses an answer up to a second longer than it is told.
 		{"as long as the option says", livingToken, 30 * time.Second, kept("max-age=30", "29")},
 		{"the longest", livingToken, 300 * time.Second, kept("max-age=100", "99")},

@@ -128,14 +128,19 @@ type allowed struct {
 	identity [][]string
 	// remove names the headers that Envoy is to take off.
 	remove []string
+	// token says that the API is to see the token.
+	token []string
 }
 
 func newHandler(g *gate.Gate, t Trust) *handler {
 	h := &handler{gate: g, trust: newTrust(t, g.Needs()), keep: newKeeping(g)}
-	for i := range g.Policies() {
+	for i, p := range g.Policies() {
 		a := allowed{remove: joined(g.Removes(&gate.Decision{Reason: gate.Valid, Policy: i}))}
 		for _, line := range g.Allowed(i).Identity {
 			a.identity = append(a.identity, []string{line.Value})
+		}
+		if p.KeepToken {
+			a.token = keepsToken
 		}
 		h.allowed = append(h.allowed, a)
 	}
@@ -155,7 +160,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if value := recover(); value != nil {
 			d := h.gate.Recovered(value)
-			write(w, h.gate.Reply(&d))
+			h.refuse(w, r, h.gate.Reply(&d))
 		}
 	}()
 	if r.ContentLength != 0 {
@@ -175,13 +180,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply := h.gate.Reply(&d)
 	header := w.Header()
 	if d.Outcome() != gate.Allow || reply.Status != http.StatusOK {
-		write(w, reply)
+		h.refuse(w, r, reply)
 		return
 	}
 	a := &h.allowed[d.Policy]
 	// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
 	header["X-Envoy-Auth-Headers-To-Remove"] = a.remove
+	if a.token != nil {
+		header[gate.TokenHeader] = a.token
+	}
 	if d.Reason == gate.Valid {
+		if len(reply.Absent) > 0 {
+			header["X-Envoy-Auth-Headers-To-Remove"] = joined(h.gate.Removes(&d))
+		}
 		header[gate.ReasonHeader] = validReason
 		h.keep.tell(header, d.Keep)
 	} else {
@@ -208,7 +219,12 @@ func (h *handler) decide(r *http.Request) gate.Decision {
 	if err != nil {
 		return h.gate.Unsaid(err)
 	}
+	id := ""
+	if ids := r.Header["X-Request-Id"]; h.trust.needs.RequestID && len(ids) == 1 {
+		id = ids[0]
+	}
 	return h.gate.Decide(r.Context(), gate.Request{
+		RequestID:     id,
 		Facts:         facts,
 		Preflight:     h.trust.needs.Preflight && len(r.Header["Origin"]) > 0 && len(r.Header["Access-Control-Request-Method"]) > 0,
 		Authorization: r.Header["Authorization"],
@@ -220,6 +236,7 @@ func (h *handler) decide(r *http.Request) gate.Decision {
 var (
 	validReason = []string{gate.Valid.String()}
 	hangUp      = []string{"close"}
+	keepsToken  = []string{"keep"}
 )
 
 var notFound = gate.Reply{
@@ -228,16 +245,41 @@ var notFound = gate.Reply{
 	Body:   gate.ErrorBody("nothing is here; ask at " + Prefix + " or below it"),
 }
 
+// WantsHeader is where an edge says that it reads no bodies and wants them in a
+// header: "body".
+const WantsHeader = "X-Bearergate-Wants"
+
+// refuse writes a refusal as the edge can take it.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, reply *gate.Reply) {
+	said := reply
+	if reply.Forbidden != nil {
+		// nginx takes whatever is neither 2xx, 401 nor 403 for an error of ours.
+		reply = reply.Forbidden
+	}
+	if wants := r.Header[WantsHeader]; len(wants) == 1 && wants[0] == "body" {
+		// What nginx says to the client, by its recipe, is the 400.
+		w.Header()[gate.BodyHeader] = []string{oneLine(said.Body)}
+	}
+	write(w, reply)
+}
+
+// oneLine makes of a body what can stand in a header: each line break, with what
+// indents the line, becomes a space. In JSON, HTML and XML that makes no difference.
+func oneLine(body []byte) string {
+	var lines []string
+	for line := range strings.FieldsFuncSeq(string(body), func(c rune) bool { return c == '\n' || c == '\r' }) {
+		if line = strings.Trim(line, " \t"); line != "" {
+			lines = append(lines, strings.ReplaceAll(line, "\t", " "))
+		}
+	}
+	return strings.Join(lines, " ")
+}
+
 func write(w http.ResponseWriter, reply *gate.Reply) {
 	for _, h := range reply.Header {
 		w.Header().Set(h.Name, h.Value)
 	}
-	status := reply.Status
-	if status == http.StatusBadRequest {
-		// nginx takes whatever is neither 2xx, 401 nor 403 for an error of ours.
-		status = http.StatusForbidden
-	}
-	w.WriteHeader(status)
+	w.WriteHeader(reply.Status)
 	_, _ = w.Write(reply.Body) //nolint:gosec // our own words; an edge that went away is told nothing
 }
 

@@ -70,13 +70,15 @@ func checkPolicy(path string, policy *configv1.Policy, cache *configv1.Cache) []
 		} else {
 			seen[strings.ToLower(header.GetName())] = at
 		}
+		found = append(found, checkClaim(at+".claim", header.GetClaim())...)
 		if header.GetConstant() != "" {
 			if err := gate.CheckIdentityConstant(header.GetConstant()); err != nil {
 				found = append(found, finding{path: at + ".constant", text: err.Error()})
 			}
 		}
 	}
-	return found
+	found = append(found, checkRefusal(path, policy)...)
+	return append(found, checkMetadata(path, policy.GetMetadata())...)
 }
 
 // headerRoom is what a request's header holds besides the token, at least.

@@ -131,6 +131,9 @@ func (f filler) policy(p *configv1.Policy, path string) {
 	f.text(&p.ForwardToken, path+".forward_token", "strip")
 	f.duration(&p.EdgeCache, 0)
 	f.text(&p.Preflight, path+".preflight", "refuse")
+	if p.GetRefusal() != nil {
+		f.text(&p.Refusal.Body, path+".refusal.body", "crm-now")
+	}
 }
 
 func (f filler) number(field *uint32, path string, value uint32) {

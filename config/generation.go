@@ -183,7 +183,7 @@ func (g *Gateway) forget(gone, stays map[admin.Labels]bool) {
 func identityHeaders(p *configv1.Policy) []gate.IdentityHeader {
 	var headers []gate.IdentityHeader
 	for _, h := range p.GetIdentity() {
-		headers = append(headers, gate.IdentityHeader{Name: h.GetName(), Constant: h.GetConstant(), Fingerprint: h.GetFingerprint()})
+		headers = append(headers, gate.IdentityHeader{Name: h.GetName(), Constant: h.GetConstant(), Fingerprint: h.GetFingerprint(), Claim: h.GetClaim()})
 	}
 	return headers
 }

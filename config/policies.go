@@ -225,6 +225,8 @@ func checkKind(at string, p *configv1.Policy, requirement *policy.Requirement, c
 			{"verifiers", len(p.GetVerifiers()) > 0},
 			{"identity", len(p.GetIdentity()) > 0},
 			{"edge_cache", p.GetEdgeCache().AsDuration() > 0},
+			{"metadata", p.GetMetadata() != nil},
+			{"refusal", p.GetRefusal() != nil},
 		} {
 			if excluded.set {
 				found = append(found, finding{path: at + "." + excluded.field, text: "has no effect in a policy that is public, which looks at no token; take it out", bare: true})
@@ -236,13 +238,36 @@ func checkKind(at string, p *configv1.Policy, requirement *policy.Requirement, c
 			found = append(found, finding{path: at + ".shadow.until", text: err.Error()})
 		}
 	}
-	if requirement.NeedsClaims() && !slices.ContainsFunc(askedBy(p, c), func(name string) bool { return givesClaims(verifierNamed(c, name)) }) {
+	given := slices.ContainsFunc(askedBy(p, c), func(name string) bool { return givesClaims(verifierNamed(c, name)) })
+	if !p.GetPublic() && !given {
+		for _, field := range claimFields(p) {
+			found = append(found, finding{
+				path: at + "." + field, bare: true, unless: []string{"verifiers", at + ".verifiers"},
+				text: "needs claims, and the policy's verifiers give none: verifytoken says only whether a token is good; take it out, or ask a jwt or introspection verifier",
+			})
+		}
+	}
+	if requirement.NeedsClaims() && !given {
 		found = append(found, finding{
 			path: at + ".require", bare: true, unless: []string{"verifiers", at + ".verifiers"},
 			text: "needs claims, and the policy's verifiers give none: verifytoken says only whether a token is good; take out what needs claims, or ask a jwt or introspection verifier",
 		})
 	}
 	return found
+}
+
+// claimFields names the fields by which a policy tells of claims.
+func claimFields(p *configv1.Policy) []string {
+	var fields []string
+	for i, h := range p.GetIdentity() {
+		if len(h.GetClaim()) > 0 {
+			fields = append(fields, item("identity", i)+".claim")
+		}
+	}
+	if len(p.GetMetadata().GetClaims()) > 0 {
+		fields = append(fields, "metadata.claims")
+	}
+	return fields
 }
 
 // givesClaims reports whether a verifier says more of a token than that it is good.
@@ -432,6 +457,8 @@ func gatePolicies(c *configv1.Config, made *Policies, vs *verifiers) ([]gate.Pol
 			KeepToken:   p.GetForwardToken() == "keep",
 			EdgeCache:   p.GetEdgeCache().AsDuration(),
 			Identity:    identityHeaders(p),
+			Wording:     wording(p.GetRefusal()),
+			Metadata:    metadata(p.GetMetadata()),
 		}
 	}
 	return policies, nil

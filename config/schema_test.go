@@ -41,8 +41,8 @@ verifiers:
     jwt: {issuer: "https://partner.example.com", audiences: [orders], algorithms: [RS256], keys: {file: testdata/keys.json}}
 cache: {}
 credential: {}
-default_policy: {verifiers: [partner, sso, crm], identity: [{name: X-Partner, constant: crm}]}
-policies: [{name: partners, verifiers: [partner], identity: [{name: X-Partner, constant: crm}]}]
+default_policy: {verifiers: [partner, sso, crm], identity: [{name: X-Partner, constant: crm}], refusal: {}, metadata: {claims: [{name: sub, claim: [sub]}]}}
+policies: [{name: partners, verifiers: [partner], identity: [{name: X-Partner, constant: crm}], refusal: {}, metadata: {claims: [{name: sub, claim: [sub]}]}}]
 routes: [{policy: partners}]
 log: {}
 health: {}
@@ -365,6 +365,7 @@ func TestTheErrorsNameEveryWordThatIsKnown(t *testing.T) {
 		"verifiers[1].introspection.token_type_hint":       {"access_token", "none"},
 		"verifiers[1].introspection.client.authentication": {"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
 		"default_policy.forward_token":                     {"strip", "keep"},
+		"default_policy.refusal.body":                      {"crm-now", "problem", "template"},
 		"listeners.ext_authz.tls.min_version":              {"1.2", "1.3"},
 		"log.level":                                        {"debug", "info", "warn", "error"},
 		"log.format":                                       {"auto", "json", "text"},

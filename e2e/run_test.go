@@ -36,6 +36,17 @@ func (r *run) folder(t testing.TB) string {
 	return dir
 }
 
+// codec is one of the two ways in which the gateway reads Envoy's messages. With
+// either, all must be the same.
+type codec struct {
+	name  string
+	flags []string
+}
+
+func codecs() []codec {
+	return []codec{{"our codec", nil}, {"the generated codec", []string{"--generated-codec"}}}
+}
+
 // TestMain lets more tests run at once than there are processors: most of them wait
 // for a time-out of a proxy or for an answer that is held back.
 func TestMain(m *testing.M) {
@@ -68,12 +79,11 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testMisbehaviour(t, r)
 		})
-		// With either codec, all is the same.
-		for codec, flags := range map[string][]string{"our codec": nil, "the generated codec": {"--generated-codec"}} {
-			t.Run("on a good day with "+codec, func(t *testing.T) {
+		for _, codec := range codecs() {
+			t.Run("on a good day with "+codec.name, func(t *testing.T) {
 				t.Parallel()
-				s := r.startStack(t, "a good day with "+codec, append(edgeKinds(), envoyVariants()...), settings{
-					timeout: "3s", flags: flags, policy: "{edge_cache: 10s, identity: [{name: X-Bearergate-Fingerprint, fingerprint: true}]}",
+				s := r.startStack(t, "a good day with "+codec.name, append(edgeKinds(), envoyVariants()...), settings{
+					timeout: "3s", flags: codec.flags, policy: "{edge_cache: 10s, identity: [{name: X-Bearergate-Fingerprint, fingerprint: true}]}",
 				})
 				t.Run("by what they carry", func(t *testing.T) { testCredentials(t, s) })
 				t.Run("by method", func(t *testing.T) { testMethods(t, s) })
@@ -84,11 +94,11 @@ func TestBehindRealProxies(t *testing.T) {
 				t.Run("many with one token", func(t *testing.T) { testOneTokenManyRequests(t, s) })
 				t.Run("many at once with one new token", func(t *testing.T) { testOneTokenAtOnce(t, s) })
 			})
-			t.Run("on a bad night with "+codec, func(t *testing.T) {
+			t.Run("on a bad night with "+codec.name, func(t *testing.T) {
 				t.Parallel()
 				// The gateway is to come back where it was, so it does not pick its ports itself.
-				testTrouble(t, r.startStack(t, "a bad night with "+codec, edgeKinds(), settings{
-					timeout: "500ms", admin: r.ports.free(t), flags: flags,
+				testTrouble(t, r.startStack(t, "a bad night with "+codec.name, edgeKinds(), settings{
+					timeout: "500ms", admin: r.ports.free(t), flags: codec.flags,
 					gates: gates{extAuthz: r.ports.free(t), authRequest: r.ports.free(t)},
 				}))
 			})
@@ -104,6 +114,10 @@ func TestBehindRealProxies(t *testing.T) {
 		t.Run("under several policies", func(t *testing.T) {
 			t.Parallel()
 			testPolicies(t, r)
+		})
+		t.Run("that attack", func(t *testing.T) {
+			t.Parallel()
+			testAttacks(t, r)
 		})
 		t.Run("over unix sockets", func(t *testing.T) {
 			t.Parallel()

@@ -68,16 +68,60 @@ func request(check *authv3.CheckRequest, needs gate.Needs) gate.Request {
 		r.Policy, r.Named = check.GetAttributes().GetContextExtensions()[policyKey]
 	}
 	r.Preflight = needs.Preflight && hasHeader(http, originHeader) && hasHeader(http, wantedMethodHeader)
+	if needs.RequestID {
+		r.RequestID = requestID(http)
+	}
 	return r
+}
+
+// requestID returns the ID of a request; "" if there is more than one.
+func requestID(http *authv3.AttributeContext_HttpRequest) string {
+	var id identifier
+	if value, there := http.GetHeaders()[requestIDHeader]; there {
+		id.inMap(value)
+	}
+	for _, h := range http.GetHeaderMap().GetHeaders() {
+		if h.GetKey() == requestIDHeader {
+			eachValue(h.GetValue(), string(h.GetRawValue()), id.inList)
+		}
+	}
+	return id.only()
+}
+
+// identifier is the ID of a request. It may come once, in one of two places.
+type identifier struct {
+	mapped, listed string
+	there          bool // in the map, where the last of several counts
+	count          int  // in the list
+}
+
+func (id *identifier) inMap(value string) { id.mapped, id.there = value, true }
+
+func (id *identifier) inList(value string) {
+	id.listed = value
+	id.count++
+}
+
+func (id *identifier) only() string {
+	switch {
+	case id.there && id.count == 0:
+		return id.mapped
+	case !id.there && id.count == 1:
+		return id.listed
+	default:
+		return ""
+	}
 }
 
 // policyKey is by which context_extensions name a policy.
 const policyKey = "bearergate_policy"
 
-// The headers of a CORS preflight, besides the method OPTIONS.
+// The headers of a CORS preflight, besides the method OPTIONS, and the request's ID.
 const (
 	originHeader       = "origin"
 	wantedMethodHeader = "access-control-request-method"
+	// The ID that Envoy gives a request, if allowed_headers lets it through.
+	requestIDHeader = "x-request-id"
 )
 
 func hasHeader(http *authv3.AttributeContext_HttpRequest, name string) bool {
@@ -126,13 +170,20 @@ type replies struct {
 	dependsOn []string
 	// allowed are those of each policy that allow.
 	allowed []allowed
-	refused map[*gate.Reply]*answer
+	refused map[refusedReply]*answer
+}
+
+// refusedReply is a reply that refuses, with the source of the verdict that it may
+// follow from.
+type refusedReply struct {
+	reply  *gate.Reply
+	source verifier.Source
 }
 
 // allowed are the replies of a policy to requests that may go on.
 type allowed struct {
-	// identity are the lines that are the same for all allowed requests.
-	identity []gate.Header
+	// ready is the reply that is the same for all allowed requests.
+	ready *gate.Reply
 	// valid holds, by source and by the seconds that an edge may keep it, an allow
 	// without what is different for each token.
 	valid [verifier.Sources][]*encoded
@@ -142,15 +193,18 @@ type allowed struct {
 
 // newReplies makes the replies ahead.
 func newReplies(g *gate.Gate) replies {
-	rs := replies{gate: g, dependsOn: g.DependsOn(), refused: map[*gate.Reply]*answer{}}
+	rs := replies{gate: g, dependsOn: g.DependsOn(), refused: map[refusedReply]*answer{}}
 	for reason, reply := range g.Replies() {
-		if reply.Status != okStatus {
-			rs.refused[reply] = refusal(reason, reply)
+		if reply.Status == okStatus {
+			continue
+		}
+		for source := range sourcesOf(reason) {
+			rs.refused[refusedReply{reply, source}] = refusal(&gate.Decision{Reason: reason, Source: source}, reply)
 		}
 	}
 	for i, p := range g.Policies() {
 		reply := g.Allowed(i)
-		a := allowed{identity: reply.Identity, others: map[gate.Reason]*encoded{}}
+		a := allowed{ready: reply, others: map[gate.Reason]*encoded{}}
 		for source := range verifier.Source(verifier.Sources) {
 			for keep := time.Duration(0); keep <= p.EdgeCache.Truncate(time.Second); keep += time.Second {
 				a.valid[source] = append(a.valid[source], encode(rs.allow(&gate.Decision{Policy: i, Reason: gate.Valid, Source: source, Keep: keep}, reply)))
@@ -164,6 +218,14 @@ func newReplies(g *gate.Gate) replies {
 		rs.allowed = append(rs.allowed, a)
 	}
 	return rs
+}
+
+// sourcesOf ranges over the sources that decisions of a reason have.
+func sourcesOf(reason gate.Reason) verifier.Source {
+	if reason.HasVerdict() {
+		return verifier.Sources
+	}
+	return 1 // the zero Source, which says nothing then
 }
 
 const okStatus = int(typev3.StatusCode_OK)
@@ -196,17 +258,17 @@ func (rs *replies) wire(d *gate.Decision, reply *gate.Reply) *encoded {
 		return a.others[d.Reason]
 	}
 	ready := a.valid[d.Source][d.Keep/time.Second]
-	if len(reply.Identity) == len(a.identity) {
-		return ready // the gate makes either all or none of the lines for each token
+	if reply == a.ready {
+		return ready
 	}
-	return ready.with(reply.Identity, d.Keep)
+	return ready.with(reply, d.Keep)
 }
 
 func (rs *replies) refusal(d *gate.Decision, reply *gate.Reply) *answer {
-	if made, ok := rs.refused[reply]; ok {
+	if made, ok := rs.refused[refusedReply{reply, d.Source}]; ok {
 		return made
 	}
-	return refusal(d.Reason, reply)
+	return refusal(d, reply)
 }
 
 // allow makes an OK response. What an Envoy that keeps answers has to know stands
@@ -214,14 +276,7 @@ func (rs *replies) refusal(d *gate.Decision, reply *gate.Reply) *answer {
 // to a request that it lets through itself.
 func (rs *replies) allow(d *gate.Decision, reply *gate.Reply) *authv3.CheckResponse {
 	ok := &authv3.OkHttpResponse{Headers: overwrite(reply.Identity), HeadersToRemove: rs.gate.Removes(d)}
-	values := map[string]string{"reason": d.Reason.String()}
-	if d.Reason.HasVerdict() {
-		values["source"] = d.Source.String()
-	}
-	if reply.Policy != "" {
-		values["policy"] = reply.Policy
-	}
-	about := metadata(values)
+	about := metadata(d, reply)
 	if d.Shadow {
 		about.Fields["shadow"] = structpb.NewBoolValue(true)
 	}
@@ -229,10 +284,10 @@ func (rs *replies) allow(d *gate.Decision, reply *gate.Reply) *authv3.CheckRespo
 		about.Fields[keepKey] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
 			"seconds":           structpb.NewNumberValue(d.Keep.Seconds()),
 			"depends_on":        listOf(rs.dependsOn),
-			"headers_to_remove": listOf(ok.GetHeadersToRemove()),
+			"headers_to_remove": listOf(rs.gate.RemovesKept(d)),
 		}})
 		if len(reply.Identity) > 0 {
-			about.Fields[identityKey] = structpb.NewStructValue(identityMetadata(reply.Identity))
+			about.Fields[identityKey] = structpb.NewStructValue(textsOf(reply.Identity))
 		}
 	}
 	return &authv3.CheckResponse{
@@ -243,18 +298,20 @@ func (rs *replies) allow(d *gate.Decision, reply *gate.Reply) *authv3.CheckRespo
 	}
 }
 
-// Fields of the dynamic metadata for an Envoy that keeps answers.
+// Fields of the dynamic metadata: for an Envoy that keeps answers, and of the token.
 const (
-	keepKey     = "edge_cache"
-	identityKey = "identity"
+	keepKey        = "edge_cache"
+	identityKey    = "identity"
+	fingerprintKey = "fingerprint"
+	claimsKey      = "claims"
 )
 
-func identityMetadata(identity []gate.Header) *structpb.Struct {
-	values := map[string]string{}
-	for _, h := range identity {
-		values[h.Name] = h.Value
+func textsOf(lines []gate.Header) *structpb.Struct {
+	fields := make(map[string]*structpb.Value, len(lines))
+	for _, h := range lines {
+		fields[h.Name] = structpb.NewStringValue(h.Value)
 	}
-	return metadata(values)
+	return &structpb.Struct{Fields: fields}
 }
 
 func listOf(values []string) *structpb.Value {
@@ -284,9 +341,9 @@ func overwrite(lines []gate.Header) []*corev3.HeaderValueOption {
 
 // refusal makes a denied response, which carries the reply to the client as it
 // is. A status alone would become a 403 without a body.
-func refusal(reason gate.Reason, reply *gate.Reply) *answer {
+func refusal(d *gate.Decision, reply *gate.Reply) *answer {
 	code := codes.Unavailable
-	switch reason.Outcome() {
+	switch d.Reason.Outcome() {
 	case gate.Unauthorized:
 		code = codes.Unauthenticated
 	case gate.Forbidden:
@@ -295,26 +352,31 @@ func refusal(reason gate.Reason, reply *gate.Reply) *answer {
 		code = codes.InvalidArgument
 	default:
 	}
-	about := map[string]string{"reason": reason.String()}
-	if reply.Policy != "" {
-		about["policy"] = reply.Policy
-	}
 	return newAnswer(&authv3.CheckResponse{
-		Status: &status.Status{Code: int32(code), Message: reason.String()},
+		Status: &status.Status{Code: int32(code), Message: d.Reason.String()},
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(reply.Status)}, //nolint:gosec // 400 to 503
 			Headers: overwrite(reply.Header),
 			Body:    string(reply.Body),
 		}},
-		DynamicMetadata: metadata(about),
+		DynamicMetadata: metadata(d, reply),
 	})
 }
 
 // metadata is what Envoy's access log can show of the decision.
-func metadata(values map[string]string) *structpb.Struct {
-	fields := make(map[string]*structpb.Value, len(values))
-	for name, value := range values {
-		fields[name] = structpb.NewStringValue(value)
+func metadata(d *gate.Decision, reply *gate.Reply) *structpb.Struct {
+	fields := map[string]*structpb.Value{"reason": structpb.NewStringValue(d.Reason.String())}
+	if d.Reason.HasVerdict() {
+		fields["source"] = structpb.NewStringValue(d.Source.String())
+	}
+	if reply.Policy != "" {
+		fields["policy"] = structpb.NewStringValue(reply.Policy)
+	}
+	if reply.Fingerprint != "" {
+		fields[fingerprintKey] = structpb.NewStringValue(reply.Fingerprint)
+	}
+	if len(reply.Claims) > 0 {
+		fields[claimsKey] = structpb.NewStructValue(textsOf(reply.Claims))
 	}
 	return &structpb.Struct{Fields: fields}
 }

@@ -110,8 +110,11 @@ func askHTTP(t *testing.T, addr net.Addr, values []string, target string) answer
 		t.Fatal(err)
 	}
 	a := answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body), Remove: resp.Header["X-Envoy-Auth-Headers-To-Remove"]}
+	if keeps := resp.Header.Get("X-Bearergate-Token") == "keep"; a.Status == http.StatusOK && keeps == (len(a.Remove) > 0) {
+		t.Errorf("says %v of the token, and takes off %q", resp.Header, a.Remove)
+	}
 	// What belongs to the way, not to the answer.
-	for _, name := range []string{"Date", "Content-Length", "Connection", "X-Envoy-Auth-Headers-To-Remove"} {
+	for _, name := range []string{"Date", "Content-Length", "Connection", "X-Envoy-Auth-Headers-To-Remove", "X-Bearergate-Token"} {
 		delete(a.Header, name)
 	}
 	return a

@@ -21,16 +21,17 @@ import (
 
 // The fields that those bytes are made of.
 var (
-	okResponseField   = number(&authv3.CheckResponse{}, "ok_response")
-	metadataField     = number(&authv3.CheckResponse{}, "dynamic_metadata")
-	headersField      = number(&authv3.OkHttpResponse{}, "headers")
-	headerField       = number(&corev3.HeaderValueOption{}, "header")
-	appendActionField = number(&corev3.HeaderValueOption{}, "append_action")
-	keyField          = number(&corev3.HeaderValue{}, "key")
-	valueField        = number(&corev3.HeaderValue{}, "value")
-	fieldsField       = number(&structpb.Struct{}, "fields")
-	structValueField  = number(&structpb.Value{}, "struct_value")
-	stringValueField  = number(&structpb.Value{}, "string_value")
+	okResponseField      = number(&authv3.CheckResponse{}, "ok_response")
+	headersToRemoveField = number(&authv3.OkHttpResponse{}, "headers_to_remove")
+	metadataField        = number(&authv3.CheckResponse{}, "dynamic_metadata")
+	headersField         = number(&authv3.OkHttpResponse{}, "headers")
+	headerField          = number(&corev3.HeaderValueOption{}, "header")
+	appendActionField    = number(&corev3.HeaderValueOption{}, "append_action")
+	keyField             = number(&corev3.HeaderValue{}, "key")
+	valueField           = number(&corev3.HeaderValue{}, "value")
+	fieldsField          = number(&structpb.Struct{}, "fields")
+	structValueField     = number(&structpb.Value{}, "struct_value")
+	stringValueField     = number(&structpb.Value{}, "string_value")
 )
 
 // The fields of a map's entry.
@@ -50,18 +51,30 @@ type personal struct {
 	parts [2]mem.Buffer
 }
 
-// with returns the reply with these identity lines in it.
-func (e *encoded) with(identity []gate.Header, keep time.Duration) *encoded {
-	lines, values := 0, 0
+// with returns the reply with what is different for each token in it.
+func (e *encoded) with(reply *gate.Reply, keep time.Duration) *encoded {
+	identity := reply.Identity
+	ok := 0
 	for _, h := range identity {
-		lines += sizeOf(headersField, sizeOfLine(h))
-		values += sizeOf(fieldsField, sizeOfEntry(h))
+		ok += sizeOf(headersField, sizeOfLine(h))
 	}
-	entry := sizeOf(mapKeyField, len(identityKey)) + sizeOf(mapValueField, sizeOf(structValueField, values))
-	size := sizeOf(okResponseField, lines) + sizeOf(metadataField, sizeOf(fieldsField, entry))
+	for _, name := range reply.Absent {
+		ok += sizeOf(headersToRemoveField, len(name))
+	}
+	about := 0
+	if reply.Fingerprint != "" {
+		about += sizeOf(fieldsField, sizeOfEntry(gate.Header{Name: fingerprintKey, Value: reply.Fingerprint}))
+	}
+	if len(reply.Claims) > 0 {
+		about += sizeOf(fieldsField, sizeOfStruct(claimsKey, reply.Claims))
+	}
+	kept := keep > 0 && len(identity) > 0
+	if kept {
+		about += sizeOf(fieldsField, sizeOfStruct(identityKey, identity))
+	}
 
-	b := make([]byte, 0, size)
-	b = begin(b, okResponseField, lines)
+	b := make([]byte, 0, sizeOf(okResponseField, ok)+sizeOf(metadataField, about))
+	b = begin(b, okResponseField, ok)
 	for _, h := range identity {
 		b = begin(b, headersField, sizeOfLine(h))
 		b = begin(b, headerField, sizeOfHeader(h))
@@ -70,22 +83,59 @@ func (e *encoded) with(identity []gate.Header, keep time.Duration) *encoded {
 		b = protowire.AppendTag(b, appendActionField, protowire.VarintType)
 		b = protowire.AppendVarint(b, uint64(overwriteAction))
 	}
-	if keep > 0 {
-		b = begin(b, metadataField, sizeOf(fieldsField, entry))
-		b = begin(b, fieldsField, entry)
-		b = appendText(b, mapKeyField, identityKey)
-		b = begin(b, mapValueField, sizeOf(structValueField, values))
-		b = begin(b, structValueField, values)
-		for _, h := range identity {
-			b = begin(b, fieldsField, sizeOfEntry(h))
-			b = appendText(b, mapKeyField, h.Name)
-			b = begin(b, mapValueField, sizeOf(stringValueField, len(h.Value)))
-			b = appendText(b, stringValueField, h.Value)
+	for _, name := range reply.Absent {
+		b = appendText(b, headersToRemoveField, name)
+	}
+	if about > 0 {
+		b = begin(b, metadataField, about)
+		if reply.Fingerprint != "" {
+			b = appendEntry(b, gate.Header{Name: fingerprintKey, Value: reply.Fingerprint})
+		}
+		if len(reply.Claims) > 0 {
+			b = appendStruct(b, claimsKey, reply.Claims)
+		}
+		if kept {
+			b = appendStruct(b, identityKey, identity)
 		}
 	}
 	p := &personal{parts: [2]mem.Buffer{e.wire[0], mem.SliceBuffer(b)}}
 	p.wire = p.parts[:]
 	return &p.encoded
+}
+
+// appendStruct appends an entry of the metadata that holds texts by name, and
+// appendEntry one that is a text.
+func appendStruct(b []byte, key string, lines []gate.Header) []byte {
+	values := sizeOfValues(lines)
+	b = begin(b, fieldsField, sizeOfStruct(key, lines))
+	b = appendText(b, mapKeyField, key)
+	b = begin(b, mapValueField, sizeOf(structValueField, values))
+	b = begin(b, structValueField, values)
+	for _, h := range lines {
+		b = appendEntry(b, h)
+	}
+	return b
+}
+
+func appendEntry(b []byte, h gate.Header) []byte {
+	b = begin(b, fieldsField, sizeOfEntry(h))
+	b = appendText(b, mapKeyField, h.Name)
+	b = begin(b, mapValueField, sizeOf(stringValueField, len(h.Value)))
+	return appendText(b, stringValueField, h.Value)
+}
+
+// sizeOfStruct is the size of such an entry with texts, and sizeOfValues that of the
+// texts.
+func sizeOfStruct(key string, lines []gate.Header) int {
+	return sizeOf(mapKeyField, len(key)) + sizeOf(mapValueField, sizeOf(structValueField, sizeOfValues(lines)))
+}
+
+func sizeOfValues(lines []gate.Header) int {
+	size := 0
+	for _, h := range lines {
+		size += sizeOf(fieldsField, sizeOfEntry(h))
+	}
+	return size
 }
 
 // sizeOf is the size of a length-delimited field whose value has n bytes.

@@ -35,6 +35,8 @@ type shape struct {
 	fields []fieldShape
 	// Of the root alone: whether policies read the path, and the headers of a preflight.
 	path, preflight bool
+	// Whether refusals show the request's ID.
+	requestID bool
 }
 
 // fieldShape says what a field's value must be. The zero value is an unknown
@@ -87,7 +89,7 @@ func checkShape(needs gate.Needs) *shape {
 		attributes := (&authv3.AttributeContext{}).ProtoReflect().Descriptor()
 		made[attributes.FullName()].fields[attributes.Fields().ByName("context_extensions").Number()].role = extensionsRole
 	}
-	root.preflight, root.path = needs.Preflight, needs.Path
+	root.preflight, root.path, root.requestID = needs.Preflight, needs.Path, needs.RequestID
 	headerMap := descriptor.Fields().ByName("header_map")
 	// HeaderMap occurs nowhere else in a CheckRequest.
 	made[headerMap.Message().FullName()].fields[headerMap.Message().Fields().ByName("headers").Number()].role = headerMapRole
@@ -150,6 +152,8 @@ type question struct {
 	facts          policy.Facts
 	origin, wanted bool // the headers of a preflight
 	preflight      bool // whether they are looked for
+	id             identifier
+	identified     bool // whether it is looked for
 	// err says that the bytes were no CheckRequest.
 	err error
 }
@@ -162,7 +166,7 @@ func (q *question) reset() {
 
 // read reads the request that is in buf.
 func (q *question) read(root *shape) {
-	q.preflight = root.preflight
+	q.preflight, q.identified = root.preflight, root.requestID
 	q.err = q.walk(root, q.buf, maxDepth)
 	if root.path {
 		q.facts.Path, _, _ = strings.Cut(q.path, "?")
@@ -174,7 +178,7 @@ func (q *question) read(root *shape) {
 
 // request returns what the gate needs to know.
 func (q *question) request() gate.Request {
-	return gate.Request{Facts: q.facts, Preflight: q.origin && q.wanted, Authorization: q.values, Target: q.path}
+	return gate.Request{Facts: q.facts, Preflight: q.origin && q.wanted, Authorization: q.values, Target: q.path, RequestID: q.id.only()}
 }
 
 // value notes a value of the Authorization header. That there is more than one
@@ -316,6 +320,9 @@ func (q *question) headersEntry(s *shape, b []byte, depth int) error {
 		return err
 	}
 	q.preflightHeader(text(key))
+	if q.identified && text(key) == requestIDHeader {
+		q.id.inMap(text(value))
+	}
 	if !isAuthorization(text(key)) {
 		return nil
 	}
@@ -360,6 +367,9 @@ func (q *question) headerMapElement(s *shape, b []byte, depth int) error {
 		}
 	}
 	q.preflightHeader(text(key))
+	if q.identified && text(key) == requestIDHeader {
+		eachValue(text(value), text(raw), q.id.inList)
+	}
 	if isAuthorization(text(key)) {
 		eachValue(text(value), text(raw), q.value)
 	}

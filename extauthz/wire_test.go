@@ -24,7 +24,7 @@ import (
 )
 
 // everything is what the most demanding configuration needs.
-var everything = gate.Needs{Needs: policy.Needs{Method: true, Host: true, Path: true, Policy: true}, Preflight: true}
+var everything = gate.Needs{Needs: policy.Needs{Method: true, Host: true, Path: true, Policy: true}, Preflight: true, RequestID: true}
 
 // walks are the walks for configurations with different needs.
 type walks map[gate.Needs]*shape
@@ -37,6 +37,7 @@ func allWalks() walks {
 		{Needs: policy.Needs{Path: true}},
 		{Needs: policy.Needs{Policy: true}},
 		{Preflight: true},
+		{RequestID: true},
 	} {
 		made[needs] = checkShape(needs)
 	}
@@ -73,7 +74,7 @@ func disagreeOn(root *shape, needs gate.Needs, data []byte, check *authv3.CheckR
 		return ""
 	}
 	wanted, got := request(check, needs), q.request()
-	if got.Facts != wanted.Facts || got.Preflight != wanted.Preflight || got.Target != wanted.Target {
+	if got.Facts != wanted.Facts || got.Preflight != wanted.Preflight || got.Target != wanted.Target || got.RequestID != wanted.RequestID {
 		return fmt.Sprintf("the request is %+v, the walk says %+v", wanted, got)
 	}
 	want := wanted.Authorization
@@ -175,6 +176,14 @@ func nasties() map[string][]byte {
 		"a policy in another place":          field(1, field(4, field(10, texts(1, "bearergate_policy"), texts(2, "one")))),
 		"a preflight":                        http(texts(2, "OPTIONS"), entry("origin", "x"), entry("access-control-request-method", "PUT")),
 		"a preflight in header_map":          http(texts(2, "OPTIONS"), element(texts(1, "origin")), element(texts(1, "access-control-request-method"), texts(2, "PUT"))),
+		"an ID":                              http(entry("x-request-id", "one")),
+		"an ID in header_map":                http(element(texts(1, "x-request-id"), texts(3, "one"))),
+		"an ID twice in the map":             http(entry("x-request-id", "one"), entry("x-request-id", "two")),
+		"an ID twice in header_map":          http(element(texts(1, "x-request-id"), texts(3, "one")), element(texts(1, "x-request-id"), texts(3, "one"))),
+		"an ID in both places":               http(entry("x-request-id", "one"), element(texts(1, "x-request-id"), texts(3, "one"))),
+		"an ID as text and as other bytes":   http(element(texts(1, "x-request-id"), texts(2, "one"), texts(3, "two"))),
+		"an ID in capitals":                  http(entry("X-Request-ID", "one")),
+		"an ID without a value":              http(element(texts(1, "x-request-id"))),
 		"half of a preflight":                http(texts(2, "OPTIONS"), entry("origin", "x"), entry("Access-Control-Request-Method", "PUT")),
 		"a preflight in both places":         http(entry("origin", ""), element(texts(1, "access-control-request-method"))),
 		"a path that is not UTF-8":           http(texts(4, "/\xff")),

@@ -114,6 +114,8 @@ type Request struct {
 	Preflight bool
 	// Authorization holds all values of the request's Authorization header.
 	Authorization []string
+	// RequestID is the ID that the edge has given the request; "" if it has none.
+	RequestID string
 	// Target is the request's target, path and query, as the edge reports it; ""
 	// if it does not. It only helps to say why a token is missing, so it need not
 	// be trusted.
@@ -142,10 +144,12 @@ type Decision struct {
 
 	// fault is what is wrong with the credential: one of bearer.Faults.
 	fault error
+	// own is the reply, if it is not the same for all requests with the same fate.
+	own *Reply
 	// waited is how long the verifier was waited for.
 	waited time.Duration
-	// fingerprint is the token's, if an identity header shows it, if the verifier was
-	// waited for, or if the token is the reason of a refusal.
+	// fingerprint is the token's, if the verifier was waited for, or if the token is the
+	// reason of a refusal.
 	fingerprint [fingerprintSize]byte
 }
 
@@ -170,6 +174,7 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 		return g.measure(ctx, &r)
 	}
 	d = g.decide(ctx, &r)
+	g.name(&d, &r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
 	if d.waited > 0 {
 		tally.Took, tally.Fingerprint = d.waited, string(d.fingerprint[:])
@@ -178,10 +183,18 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 	return d
 }
 
+// name has a refusal say which request it is about, if the policy's words do.
+func (g *Gate) name(d *Decision, r *Request) {
+	if r.RequestID != "" && d.Outcome() != Allow {
+		g.policies[d.Policy].replies.name(d, r.RequestID)
+	}
+}
+
 // measure decides, and tells how long that took.
 func (g *Gate) measure(ctx context.Context, r *Request) Decision {
 	begin := time.Now()
 	d := g.decide(ctx, r)
+	g.name(&d, r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
 	if d.Reason.HasVerdict() || d.waited > 0 {
 		tally.Took = max(time.Since(begin), 1)
@@ -243,8 +256,13 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
 		}
 	}
 	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep, waited: v.Waited}
-	if p.replies.identity.personal || d.waited > 0 {
+	if d.waited > 0 {
 		t.AppendFingerprint(d.fingerprint[:0])
+	}
+	if p.replies.personal {
+		if err := p.replies.allow(&d, t, v.Claims); err != nil {
+			return g.refused(p, UnusableClaim, t, &v, err)
+		}
 	}
 	return d
 }
@@ -254,6 +272,7 @@ func (g *Gate) refused(p *ruling, reason Reason, t bearer.Token, v *verifier.Ver
 	g.log.refused(reason, p.shown, t, err)
 	d := Decision{Reason: reason, Source: v.Source, Until: v.Until, waited: v.Waited}
 	t.AppendFingerprint(d.fingerprint[:0])
+	p.replies.refuse(&d, t, v.Claims)
 	return d
 }
 
@@ -317,6 +336,7 @@ func (g *Gate) unanswered(p *ruling, t bearer.Token, err error) Decision {
 		d.Reason = InternalError
 	}
 	g.log.refused(d.Reason, p.shown, t, err)
+	p.replies.refuse(&d, t, nil)
 	return d
 }
 

@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"unsafe"
+
+	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/verifier"
 )
 
 // IdentityHeader is a header that tells the API behind the edge who is calling.
-// It holds either a constant or the token's fingerprint.
+// It holds a constant, the token's fingerprint or one of its claims.
 type IdentityHeader struct {
 	// Name is the header's name, in any letter case.
 	Name string
@@ -17,6 +21,11 @@ type IdentityHeader struct {
 	Constant string
 	// Fingerprint says that the value is the fingerprint of the token.
 	Fingerprint bool
+	// Claim are the names that lead to the claim that it holds, from the outermost
+	// object inwards, if there are any: a text, a number, a boolean, or a list of these
+	// joined with commas. Without that claim there is no such header, the client's own
+	// neither.
+	Claim []string
 }
 
 // MaxIdentity is the most identity headers that an allowed request can have.
@@ -26,6 +35,10 @@ const (
 	maxIdentityName  = 64
 	maxIdentityValue = 256
 	fingerprintSize  = 12
+	// The longest value of one claim, and of those of all together: edges read the
+	// header of an answer into a buffer of a few KiB.
+	maxIdentityClaim  = 1 << 10
+	maxIdentityClaims = 2 << 10
 )
 
 // CheckIdentityName says what is wrong with the name of an identity header: with
@@ -77,7 +90,7 @@ var takenNames = []string{
 	"via", "warning", "www-authenticate",
 	"x-accel-", "x-client-trace-id", "x-content-", "x-envoy-", "x-forwarded-", "x-http-method", "x-http-method-override",
 	"x-method-override", "x-original-", "x-real-ip", "x-request-id", "x-rewrite-url", "x-sendfile",
-	strings.ToLower(ReasonHeader), strings.ToLower(DependsOnHeader),
+	strings.ToLower(ReasonHeader), strings.ToLower(DependsOnHeader), strings.ToLower(BodyHeader), strings.ToLower(TokenHeader),
 }
 
 // identity makes the headers that tell the API who is calling.
@@ -91,27 +104,44 @@ func newIdentity(headers []IdentityHeader) (identity, error) {
 	if len(headers) > MaxIdentity {
 		return identity{}, fmt.Errorf("%d identity headers: want at most %d", len(headers), MaxIdentity)
 	}
-	id := identity{headers: headers}
+	id := identity{headers: slices.Clone(headers)}
 	seen := map[string]bool{}
-	for _, h := range headers {
+	for i, h := range headers {
 		if err := CheckIdentityName(h.Name); err != nil {
 			return identity{}, fmt.Errorf("the name of identity header %q %w", h.Name, err)
 		}
-		lower := strings.ToLower(h.Name)
-		if seen[lower] {
+		id.headers[i].Name = http.CanonicalHeaderKey(h.Name)
+		if seen[id.headers[i].Name] {
 			return identity{}, fmt.Errorf("identity header %s is there twice", h.Name)
 		}
-		seen[lower] = true
-		if h.Fingerprint == (h.Constant != "") {
-			return identity{}, fmt.Errorf("identity header %s: want a constant or the fingerprint", h.Name)
+		seen[id.headers[i].Name] = true
+		sources := 0
+		for _, has := range []bool{h.Constant != "", h.Fingerprint, len(h.Claim) > 0} {
+			if has {
+				sources++
+			}
 		}
-		if h.Fingerprint {
+		if sources != 1 {
+			return identity{}, fmt.Errorf("identity header %s: want one of a constant, the fingerprint and a claim", h.Name)
+		}
+		if h.Constant == "" {
 			id.personal = true
 		} else if err := CheckIdentityConstant(h.Constant); err != nil {
 			return identity{}, fmt.Errorf("the value of identity header %s %w", h.Name, err)
 		}
 	}
 	return id, nil
+}
+
+// claims names, in lower case, the headers that a token may leave out.
+func (id *identity) claims() []string {
+	var names []string
+	for _, h := range id.headers {
+		if len(h.Claim) > 0 {
+			names = append(names, strings.ToLower(h.Name))
+		}
+	}
+	return names
 }
 
 // personalReply is an allow for one token, in one piece of memory.
@@ -122,19 +152,115 @@ type personalReply struct {
 	fingerprint [fingerprintSize]byte
 }
 
-// allow returns the reply to an allowed request.
-func (id *identity) allow(d *Decision, policy string) *Reply {
+// allow returns the reply to an allowed request. An error says that a claim cannot
+// be passed on, and holds nothing of it.
+func (id *identity) allow(t bearer.Token, claims *verifier.Claims, policy string) (*Reply, error) {
 	if len(id.headers) == 0 {
-		return &Reply{Status: http.StatusOK, Policy: policy}
+		return &Reply{Status: http.StatusOK, Policy: policy}, nil
 	}
-	r := &personalReply{Reply: Reply{Status: http.StatusOK, Policy: policy}, fingerprint: d.fingerprint}
-	for i, h := range id.headers {
+	r := &personalReply{Reply: Reply{Status: http.StatusOK, Policy: policy}}
+	r.Identity = r.headers[:0]
+	fromClaims := 0
+	for i := range id.headers {
+		h := &id.headers[i]
 		value := h.Constant
-		if h.Fingerprint {
+		switch {
+		case h.Fingerprint:
+			t.AppendFingerprint(r.fingerprint[:0])
 			value = unsafe.String(&r.fingerprint[0], len(r.fingerprint)) // nobody changes it
+		case len(h.Claim) > 0:
+			claim, _ := claims.Path(h.Claim...)
+			var err error
+			if value, err = headerOf(claim); err == nil {
+				if fromClaims += len(value); fromClaims > maxIdentityClaims {
+					err = errTooMuch
+				}
+			}
+			if err != nil {
+				return nil, fmt.Errorf("identity header %s: its claim %w", h.Name, err)
+			}
+			if value == "" {
+				r.Absent = append(r.Absent, strings.ToLower(h.Name))
+				continue
+			}
 		}
-		r.headers[i] = Header{http.CanonicalHeaderKey(h.Name), value}
+		r.Identity = append(r.Identity, Header{h.Name, value})
 	}
-	r.Identity = r.headers[:len(id.headers):len(id.headers)]
-	return &r.Reply
+	return &r.Reply, nil
+}
+
+// Why a claim cannot be passed on in a header. An API that is not told of a claim
+// that is there may take a caller for another one than it is, so the request is
+// refused and the header is not just left out.
+var (
+	errNotPlain  = errors.New("is an object, or a list that holds more than texts, numbers and booleans")
+	errAmbiguous = errors.New("is a list with a text in it that is empty, or has a comma or a space at its ends; joined it would read like another list")
+	errUnsafe    = errors.New("has other than printable ASCII characters, or a space at its ends")
+	errTooLong   = fmt.Errorf("has more than %d bytes", maxIdentityClaim)
+	errTooMuch   = fmt.Errorf("makes more than %d bytes together with the others", maxIdentityClaims)
+)
+
+// headerOf returns a claim as the value of a header: "" if there is none.
+func headerOf(claim verifier.Claim) (string, error) {
+	value, err := textOf(claim)
+	if err != nil {
+		return "", err
+	}
+	if len(value) > maxIdentityClaim {
+		return "", errTooLong
+	}
+	for i := range len(value) {
+		if c := value[i]; c < ' ' || c > '~' {
+			return "", errUnsafe
+		}
+	}
+	if value != "" && (value[0] == ' ' || value[len(value)-1] == ' ') {
+		return "", errUnsafe // an edge would trim it
+	}
+	return value, nil
+}
+
+// textOf returns a claim as text: a text as it is, a number as it is written, true or
+// false, and a list of these joined with commas. What is null, empty or not there is
+// "".
+func textOf(claim verifier.Claim) (string, error) {
+	switch claim.Kind() {
+	case verifier.Absent, verifier.Null:
+		return "", nil
+	case verifier.List:
+	default:
+		return plainText(claim)
+	}
+	var b strings.Builder
+	for value := range claim.Values() {
+		text, err := plainText(value)
+		if err != nil {
+			return "", err
+		}
+		if text == "" || strings.Contains(text, ",") || strings.TrimSpace(text) != text {
+			return "", errAmbiguous
+		}
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(text)
+	}
+	return b.String(), nil
+}
+
+func plainText(claim verifier.Claim) (string, error) {
+	switch claim.Kind() {
+	case verifier.Text:
+		text, _ := claim.Text()
+		return text, nil
+	case verifier.Number:
+		digits, _ := claim.Digits()
+		return digits, nil
+	case verifier.True:
+		return "true", nil
+	case verifier.False:
+		return "false", nil
+	default:
+		return "", errNotPlain
+	}
 }

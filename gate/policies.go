@@ -40,6 +40,10 @@ type Policy struct {
 	EdgeCache time.Duration
 	// Identity are the headers that tell the API who is calling, at most MaxIdentity.
 	Identity []IdentityHeader
+	// Wording says how refusals are worded.
+	Wording Wording
+	// Metadata are what the edge can log of tokens.
+	Metadata Metadata
 }
 
 // ruling is a policy, made ready.
@@ -51,6 +55,9 @@ type ruling struct {
 	keeping  keeping
 	removes  []string // from requests with a good token
 	removesX []string // from those that are let through without one
+	// removesKept are for an edge that keeps an allow, and takes them off before it sets
+	// any: a token may leave some of its own out.
+	removesKept []string
 }
 
 // makePolicies makes the policies ready. Elsewhere are the names of identity headers
@@ -77,11 +84,8 @@ func (g *Gate) makePolicies(all []Policy, elsewhere []string) error {
 		if len(all) > 1 || p.Name != policy.DefaultName {
 			p.shown = p.Name
 		}
-		id, err := newIdentity(p.Identity)
-		if err != nil {
-			return err
-		}
-		if p.replies, err = newReplies(p.Realm, p.shown, p.Requirement.Scope(), id); err != nil {
+		var err error
+		if p.replies, err = newReplies(&p.Policy, p.shown); err != nil {
 			return err
 		}
 		if p.keeping, err = newKeeping(p.EdgeCache); err != nil {
@@ -124,6 +128,7 @@ func (g *Gate) nameRemoved(elsewhere []string) {
 				p.removes = append(p.removes, name)
 			}
 		}
+		p.removesKept = slices.Concat(p.removes, p.replies.identity.claims())
 	}
 }
 
@@ -144,6 +149,8 @@ type Needs struct {
 
 	// Preflight: whether the headers of a CORS preflight are there.
 	Preflight bool
+	// RequestID: the ID of the request, which refusals show.
+	RequestID bool
 }
 
 // Needs says which facts of a request decisions are made by.
@@ -157,6 +164,7 @@ func (g *Gate) Needs() Needs {
 		if p.Preflight {
 			n.Preflight, n.Method = true, true
 		}
+		n.RequestID = n.RequestID || p.replies.wording.personal
 	}
 	return n
 }
@@ -170,8 +178,9 @@ func (g *Gate) Reply(d *Decision) *Reply {
 }
 
 // Replies yields each reply that is made ahead, with its reason, so that a face
-// can put them into its own form once. Only two are made when they are needed: a
-// 503 that names a time of its own, and an allow that tells of the token.
+// can put them into its own form once. Others are made when they are needed: a 503
+// that names a time of its own, a refusal that names the request, and what tells of
+// the token.
 func (g *Gate) Replies() iter.Seq2[Reason, *Reply] {
 	return func(yield func(Reason, *Reply) bool) {
 		for _, p := range g.policies {
@@ -191,11 +200,19 @@ func (g *Gate) Allowed(index int) *Reply { return g.policies[index].replies.plai
 // Removes names, in lower case, the headers that an edge has to take off a request
 // with an allowing decision before it goes on. The list is not to be changed.
 func (g *Gate) Removes(d *Decision) []string {
-	if d.Reason == Valid {
-		return g.policies[d.Policy].removes
+	switch p := g.policies[d.Policy]; {
+	case d.Reason != Valid:
+		return p.removesX
+	case d.own != nil && len(d.own.Absent) > 0:
+		return slices.Concat(p.removes, d.own.Absent)
+	default:
+		return p.removes
 	}
-	return g.policies[d.Policy].removesX
 }
+
+// RemovesKept names, in lower case, the headers that an edge which keeps an allow has
+// to take off each request of that kind, before it sets the identity headers.
+func (g *Gate) RemovesKept(d *Decision) []string { return g.policies[d.Policy].removesKept }
 
 // DependsOn returns the facts of a request on which a decision of this gate
 // depends, by name.

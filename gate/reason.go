@@ -102,6 +102,9 @@ const (
 	UnclearEdge
 	// UntrustedEdge means: whoever asks does not prove to be the edge.
 	UntrustedEdge
+	// UnusableClaim means: the token is good, but a claim of it that the API is to be
+	// told cannot be sent in a header.
+	UnusableClaim
 
 	// Reasons is the number of reasons.
 	Reasons = iota
@@ -114,25 +117,28 @@ var facts = [Reasons]struct {
 	// describe is the error_description of the challenge, where the reason alone
 	// says enough; "" leaves it to the error.
 	describe string
+	// title says in a few words what the reason is, for callers.
+	title string
 }{
-	InternalError:       {word: "internal_error", outcome: Unavailable},
+	InternalError:       {word: "internal_error", outcome: Unavailable, title: "The token could not be checked"},
 	Valid:               {word: "valid", outcome: Allow},
-	MissingToken:        {word: "missing_token", outcome: Unauthorized},
-	MalformedToken:      {word: "malformed_token", outcome: Unauthorized},
-	MultipleTokens:      {word: "multiple_tokens", outcome: Unauthorized},
-	TokenInURL:          {word: "token_in_url", outcome: Unauthorized, describe: "the token is in the URL; send it in the Authorization header"},
-	InvalidToken:        {word: "invalid_token", outcome: Unauthorized, describe: "the token is not good or has ended; fetch a new one"},
-	VerifierUnavailable: {word: "verifier_unavailable", outcome: Unavailable},
-	Overloaded:          {word: "overloaded", outcome: Unavailable},
-	InsufficientScope:   {word: "insufficient_scope", outcome: Forbidden, describe: "the token is good, but not for this"},
+	MissingToken:        {word: "missing_token", outcome: Unauthorized, title: "The token is missing"},
+	MalformedToken:      {word: "malformed_token", outcome: Unauthorized, title: "The token is not well written"},
+	MultipleTokens:      {word: "multiple_tokens", outcome: Unauthorized, title: "There is more than one token"},
+	TokenInURL:          {word: "token_in_url", outcome: Unauthorized, describe: "the token is in the URL; send it in the Authorization header", title: "The token is in the URL"},
+	InvalidToken:        {word: "invalid_token", outcome: Unauthorized, describe: "the token is not good or has ended; fetch a new one", title: "The token is not good"},
+	VerifierUnavailable: {word: "verifier_unavailable", outcome: Unavailable, title: "The token could not be checked"},
+	Overloaded:          {word: "overloaded", outcome: Unavailable, title: "The token could not be checked"},
+	InsufficientScope:   {word: "insufficient_scope", outcome: Forbidden, describe: "the token is good, but not for this", title: "The token does not allow this"},
 	PublicRoute:         {word: "public_route", outcome: Allow},
 	Preflight:           {word: "preflight", outcome: Allow},
-	BadPath:             {word: "bad_path", outcome: Refused},
-	BadHost:             {word: "bad_host", outcome: Refused},
-	BadMethod:           {word: "bad_method", outcome: Refused},
-	UnknownPolicy:       {word: "unknown_policy", outcome: Unavailable},
-	UnclearEdge:         {word: "unclear_edge", outcome: Unavailable},
-	UntrustedEdge:       {word: "untrusted_edge", outcome: Unavailable},
+	BadPath:             {word: "bad_path", outcome: Refused, title: "The path is unclear"},
+	BadHost:             {word: "bad_host", outcome: Refused, title: "The host is unclear"},
+	BadMethod:           {word: "bad_method", outcome: Refused, title: "The method is unclear"},
+	UnknownPolicy:       {word: "unknown_policy", outcome: Unavailable, title: "The token could not be checked"},
+	UnclearEdge:         {word: "unclear_edge", outcome: Unavailable, title: "The token could not be checked"},
+	UntrustedEdge:       {word: "untrusted_edge", outcome: Unavailable, title: "The token could not be checked"},
+	UnusableClaim:       {word: "unusable_claim", outcome: Forbidden, describe: "the token is good, but what it says of its owner cannot be passed on", title: "The token cannot be used here"},
 }
 
 // String returns the reason's word.
@@ -144,7 +150,9 @@ func (r Reason) String() string {
 }
 
 // HasVerdict reports whether the reason follows from a verdict, which has a source.
-func (r Reason) HasVerdict() bool { return r == Valid || r == InvalidToken || r == InsufficientScope }
+func (r Reason) HasVerdict() bool {
+	return r == Valid || r == InvalidToken || r == InsufficientScope || r == UnusableClaim
+}
 
 // Outcome returns what follows from the reason.
 func (r Reason) Outcome() Outcome {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -178,9 +177,21 @@ func explain(f *policy.Facts, e *config.Explanation, now time.Time) *explanation
 		answer.Asks.Verifiers = append(answer.Asks.Verifiers, askedOf(v))
 	}
 	for _, h := range p.GetIdentity() {
-		answer.Asks.Identity = append(answer.Asks.Identity, identityHeader{h.GetName(), cmp.Or(h.GetConstant(), "the token's fingerprint")})
+		answer.Asks.Identity = append(answer.Asks.Identity, identityHeader{h.GetName(), holds(h)})
 	}
 	return answer
+}
+
+// holds says what an identity header holds.
+func holds(h *configv1.IdentityHeader) string {
+	switch {
+	case h.GetFingerprint():
+		return "the token's fingerprint"
+	case len(h.GetClaim()) > 0:
+		return "the token's claim " + strings.Join(h.GetClaim(), ".")
+	default:
+		return h.GetConstant()
+	}
 }
 
 func askedOf(v *configv1.Verifier) askedVerifier {

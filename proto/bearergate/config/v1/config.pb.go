@@ -2116,7 +2116,7 @@ type Policy struct {
 	// The realm of the WWW-Authenticate challenge: 1 to 128 printable ASCII characters without " and \.
 	// Default: api.
 	Realm string `protobuf:"bytes,1,opt,name=realm,proto3" json:"realm,omitempty"`
-	// Whether the API behind the edge sees the token: strip or keep.
+	// Whether the API behind the edge sees the token: strip or keep. The recipes for all edges do as it says.
 	// Default: strip.
 	ForwardToken string `protobuf:"bytes,2,opt,name=forward_token,json=forwardToken,proto3" json:"forward_token,omitempty"`
 	// Who is asked about a token, by name, in this order: the first verifier that is for it (tokens, issuers, and the issuer
@@ -2149,7 +2149,11 @@ type Policy struct {
 	Preflight string `protobuf:"bytes,24,opt,name=preflight,proto3" json:"preflight,omitempty"`
 	// Tries the policy out: it decides, logs and counts, but lets everything through until a day that you set.
 	// Without it, the policy is enforced.
-	Shadow        *Shadow `protobuf:"bytes,25,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Shadow *Shadow `protobuf:"bytes,25,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// How refusals are worded. Their status and whether they are refusals is not a matter of words.
+	Refusal *Refusal `protobuf:"bytes,50,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// What Envoy can log of a token, besides what it can log of every decision. docs/policies.md has the line for its access log.
+	Metadata      *Metadata `protobuf:"bytes,51,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2254,6 +2258,225 @@ func (x *Policy) GetShadow() *Shadow {
 	return nil
 }
 
+func (x *Policy) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+func (x *Policy) GetMetadata() *Metadata {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// Refusal is how the refusals of a policy are worded. docs/policies.md says what each edge passes on of them.
+type Refusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the body is: crm-now ({"error":"missing or invalid auth token"} and the like), problem (problem details, RFC 9457)
+	// or template.
+	// Default: crm-now.
+	Body string `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	// The beginning of each problem's type, a URL of at most 256 bytes: the reason, such as invalid_token, is put behind it.
+	// Without it, the type is about:blank.
+	ProblemTypes string `protobuf:"bytes,2,opt,name=problem_types,json=problemTypes,proto3" json:"problem_types,omitempty"`
+	// The body, at most 8192 bytes, in which {{.reason}}, {{.status}}, {{.title}}, {{.detail}}, {{.policy}}, {{.realm}},
+	// {{.retry_after}} (seconds, only of a 503) and {{.request_id}} are filled in; {{if}} can be used with and, or, not, eq and
+	// ne. What is filled in is escaped for the content type. No body may be longer than 2048 bytes.
+	// Without it, body must not be template.
+	Template string `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	// The content type of the template: application/json, text/plain, text/html, application/xml, or one that ends in +json
+	// or +xml.
+	// Without it, application/json.
+	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// The URL of the API's metadata, at most 256 bytes, which the challenge then names (resource_metadata, RFC 9728), so that
+	// clients find out where to get a token.
+	// Without it, the challenge does not name any.
+	ResourceMetadata string `protobuf:"bytes,5,opt,name=resource_metadata,json=resourceMetadata,proto3" json:"resource_metadata,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Refusal) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *Refusal) GetProblemTypes() string {
+	if x != nil {
+		return x.ProblemTypes
+	}
+	return ""
+}
+
+func (x *Refusal) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *Refusal) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *Refusal) GetResourceMetadata() string {
+	if x != nil {
+		return x.ResourceMetadata
+	}
+	return ""
+}
+
+// Metadata is what Envoy can log of a token, as %DYNAMIC_METADATA(envoy.filters.http.ext_authz:NAME)%. It goes to the
+// edge alone, over gRPC alone.
+type Metadata struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token's fingerprint, as fingerprint: the one of the gateway's own log.
+	// Default: false.
+	Fingerprint bool `protobuf:"varint,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Claims of good tokens, as claims:NAME. A value of more than 256 bytes, or with characters that cannot be printed, is left
+	// out.
+	Claims        []*MetadataClaim `protobuf:"bytes,2,rep,name=claims,proto3" json:"claims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Metadata) Reset() {
+	*x = Metadata{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Metadata) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Metadata) ProtoMessage() {}
+
+func (x *Metadata) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Metadata.ProtoReflect.Descriptor instead.
+func (*Metadata) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Metadata) GetFingerprint() bool {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return false
+}
+
+func (x *Metadata) GetClaims() []*MetadataClaim {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+// MetadataClaim is a claim in Envoy's log.
+type MetadataClaim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is called there: 1 to 63 lower case letters, digits, - and _. Needed.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The name of the claim, or the names that lead to it, from the outside in, as in the rules about claims. Needed.
+	Claim         []string `protobuf:"bytes,2,rep,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetadataClaim) Reset() {
+	*x = MetadataClaim{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetadataClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetadataClaim) ProtoMessage() {}
+
+func (x *MetadataClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetadataClaim.ProtoReflect.Descriptor instead.
+func (*MetadataClaim) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *MetadataClaim) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MetadataClaim) GetClaim() []string {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
 // Require is what a policy asks for besides a good token. All that is written has to be met, and is looked at on every
 // request; what is not met gets 403, reason insufficient_scope. All but an expression that reads no claims needs a verifier
 // that gives claims, which verifytoken does not.
@@ -2280,7 +2503,7 @@ type Require struct {
 
 func (x *Require) Reset() {
 	*x = Require{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2515,7 @@ func (x *Require) String() string {
 func (*Require) ProtoMessage() {}
 
 func (x *Require) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2528,7 @@ func (x *Require) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Require.ProtoReflect.Descriptor instead.
 func (*Require) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Require) GetScopes() *Scopes {
@@ -2358,7 +2581,7 @@ type Scopes struct {
 
 func (x *Scopes) Reset() {
 	*x = Scopes{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2593,7 @@ func (x *Scopes) String() string {
 func (*Scopes) ProtoMessage() {}
 
 func (x *Scopes) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2606,7 @@ func (x *Scopes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scopes.ProtoReflect.Descriptor instead.
 func (*Scopes) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Scopes) GetAll() []string {
@@ -2421,7 +2644,7 @@ type ClaimRule struct {
 
 func (x *ClaimRule) Reset() {
 	*x = ClaimRule{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2656,7 @@ func (x *ClaimRule) String() string {
 func (*ClaimRule) ProtoMessage() {}
 
 func (x *ClaimRule) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2669,7 @@ func (x *ClaimRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
 func (*ClaimRule) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ClaimRule) GetPath() []string {
@@ -2490,7 +2713,7 @@ type Shadow struct {
 
 func (x *Shadow) Reset() {
 	*x = Shadow{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2725,7 @@ func (x *Shadow) String() string {
 func (*Shadow) ProtoMessage() {}
 
 func (x *Shadow) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2738,7 @@ func (x *Shadow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shadow.ProtoReflect.Descriptor instead.
 func (*Shadow) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Shadow) GetUntil() string {
@@ -2532,19 +2755,26 @@ type IdentityHeader struct {
 	// or to the gateway itself; a name such as X-Partner is good. Needed.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// It always holds this text: 1 to 256 printable ASCII characters, the first and the last no space.
-	// Without it, fingerprint must be true.
+	// Without it, fingerprint or claim must be there.
 	Constant string `protobuf:"bytes,2,opt,name=constant,proto3" json:"constant,omitempty"`
 	// It holds the token's fingerprint: twelve hexadecimal digits, by which the log of the gateway names the token. They tell
 	// tokens of one running gateway apart, and are others after a restart and at another gateway.
 	// Default: false.
-	Fingerprint   bool `protobuf:"varint,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Fingerprint bool `protobuf:"varint,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// It holds this claim of the token: the name, or the names that lead to it from the outside in, such as [sub] or
+	// [realm_access, roles]. A text is sent as it is, a number as it stands in the token, a boolean as true or false, and a list
+	// of these joined with commas. Where the claim is missing, null or empty, the API gets no such header, the client's own
+	// neither. A claim that cannot be sent (an object, other than printable ASCII, more than 1024 bytes, or 2048 of all together)
+	// is refused with 403, reason unusable_claim. It needs a verifier that gives claims, which verifytoken does not.
+	// Without it, constant or fingerprint must be there.
+	Claim         []string `protobuf:"bytes,4,rep,name=claim,proto3" json:"claim,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IdentityHeader) Reset() {
 	*x = IdentityHeader{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2786,7 @@ func (x *IdentityHeader) String() string {
 func (*IdentityHeader) ProtoMessage() {}
 
 func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2799,7 @@ func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
 func (*IdentityHeader) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *IdentityHeader) GetName() string {
@@ -2593,6 +2823,13 @@ func (x *IdentityHeader) GetFingerprint() bool {
 	return false
 }
 
+func (x *IdentityHeader) GetClaim() []string {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
 // Health is what the gateway's readiness depends on: /readyz and gRPC health.
 type Health struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2606,7 +2843,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2855,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2868,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Health) GetVerifiers() []string {
@@ -2664,7 +2901,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2913,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2926,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{30}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Log) GetLevel() string {
@@ -2954,7 +3191,7 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"Credential\x12\xa5\x01\n" +
 	"\x0fmax_token_bytes\x18\x01 \x01(\rB}\xbaHz\xba\x01w\n" +
-	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xe2\b\n" +
+	"\x15max_token_bytes.range\x12?is out of range; write a whole number of bytes from 64 to 65536\x1a\x1dthis >= 64u && this <= 65536uR\rmaxTokenBytes\"\xd7\t\n" +
 	"\x06Policy\x12\xba\x01\n" +
 	"\x05realm\x18\x01 \x01(\tB\xa3\x01\xbaH\x9f\x01\xba\x01\x9b\x01\n" +
 	"\n" +
@@ -2974,7 +3211,23 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x06public\x18\x17 \x01(\bR\x06public\x12w\n" +
 	"\tpreflight\x18\x18 \x01(\tBY\xbaHV\xba\x01S\n" +
 	"\x0fpreflight.known\x12#is not known; write allow or refuse\x1a\x1bthis in ['allow', 'refuse']R\tpreflight\x124\n" +
-	"\x06shadow\x18\x19 \x01(\v2\x1c.bearergate.config.v1.ShadowR\x06shadow\"\xaf\x04\n" +
+	"\x06shadow\x18\x19 \x01(\v2\x1c.bearergate.config.v1.ShadowR\x06shadow\x127\n" +
+	"\arefusal\x182 \x01(\v2\x1d.bearergate.config.v1.RefusalR\arefusal\x12:\n" +
+	"\bmetadata\x183 \x01(\v2\x1e.bearergate.config.v1.MetadataR\bmetadata\"\xa9\x02\n" +
+	"\aRefusal\x12\x8c\x01\n" +
+	"\x04body\x18\x01 \x01(\tBx\xbaHu\xba\x01r\n" +
+	"\x12refusal.body.known\x120is not known; write crm-now, problem or template\x1a*this in ['crm-now', 'problem', 'template']R\x04body\x12#\n" +
+	"\rproblem_types\x18\x02 \x01(\tR\fproblemTypes\x12\x1a\n" +
+	"\btemplate\x18\x03 \x01(\tR\btemplate\x12!\n" +
+	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\x12+\n" +
+	"\x11resource_metadata\x18\x05 \x01(\tR\x10resourceMetadata\"\xd3\x01\n" +
+	"\bMetadata\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\bR\vfingerprint\x12\xa4\x01\n" +
+	"\x06claims\x18\x02 \x03(\v2#.bearergate.config.v1.MetadataClaimBg\xbaHd\xba\x01a\n" +
+	"\x14metadata.claims.many\x127has more than 8 entries; keep those that are looked for\x1a\x10this.size() <= 8R\x06claims\"9\n" +
+	"\rMetadataClaim\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05claim\x18\x02 \x03(\tR\x05claim\"\xaf\x04\n" +
 	"\aRequire\x124\n" +
 	"\x06scopes\x18\x01 \x01(\v2\x1c.bearergate.config.v1.ScopesR\x06scopes\x12\x96\x01\n" +
 	"\x06claims\x18\x02 \x03(\v2\x1f.bearergate.config.v1.ClaimRuleB]\xbaHZ\xba\x01W\n" +
@@ -3000,12 +3253,13 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x06Shadow\x12\x95\x01\n" +
 	"\x05until\x18\x01 \x01(\tB\x7f\xbaH|\xba\x01y\n" +
 	"\x14shadow.until.missing\x12Uis missing; write the day on which the policy begins to count, for example 2027-01-31\x1a\n" +
-	"this != ''R\x05until\"\x86\x02\n" +
+	"this != ''R\x05until\"\xd4\x02\n" +
 	"\x0eIdentityHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bconstant\x18\x02 \x01(\tR\bconstant\x12 \n" +
-	"\vfingerprint\x18\x03 \x01(\bR\vfingerprint:\xa1\x01\xbaH\x9d\x01\x1a\x9a\x01\n" +
-	"\x0fidentity.source\x12\\does not say what the header holds; write either constant or fingerprint: true, and not both\x1a)(this.constant != '') != this.fingerprint\"\x8f\x01\n" +
+	"\vfingerprint\x18\x03 \x01(\bR\vfingerprint\x12\x14\n" +
+	"\x05claim\x18\x04 \x03(\tR\x05claim:\xd9\x01\xbaH\xd5\x01\x1a\xd2\x01\n" +
+	"\x0fidentity.source\x12ddoes not say what the header holds; write one of constant, fingerprint: true and claim, and only one\x1aY[this.constant != '', this.fingerprint, this.claim.size() > 0].filter(is, is).size() == 1\"\x8f\x01\n" +
 	"\x06Health\x12\x84\x01\n" +
 	"\tverifiers\x18\x01 \x03(\tBf\xbaHc\xba\x01`\n" +
 	"\x15health.verifiers.many\x124has more than 32 entries; keep those that are needed\x1a\x11this.size() <= 32R\tverifiers\"\xb4\x03\n" +
@@ -3031,7 +3285,7 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Route)(nil),               // 1: bearergate.config.v1.Route
@@ -3057,14 +3311,17 @@ var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Cache)(nil),               // 21: bearergate.config.v1.Cache
 	(*Credential)(nil),          // 22: bearergate.config.v1.Credential
 	(*Policy)(nil),              // 23: bearergate.config.v1.Policy
-	(*Require)(nil),             // 24: bearergate.config.v1.Require
-	(*Scopes)(nil),              // 25: bearergate.config.v1.Scopes
-	(*ClaimRule)(nil),           // 26: bearergate.config.v1.ClaimRule
-	(*Shadow)(nil),              // 27: bearergate.config.v1.Shadow
-	(*IdentityHeader)(nil),      // 28: bearergate.config.v1.IdentityHeader
-	(*Health)(nil),              // 29: bearergate.config.v1.Health
-	(*Log)(nil),                 // 30: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 31: google.protobuf.Duration
+	(*Refusal)(nil),             // 24: bearergate.config.v1.Refusal
+	(*Metadata)(nil),            // 25: bearergate.config.v1.Metadata
+	(*MetadataClaim)(nil),       // 26: bearergate.config.v1.MetadataClaim
+	(*Require)(nil),             // 27: bearergate.config.v1.Require
+	(*Scopes)(nil),              // 28: bearergate.config.v1.Scopes
+	(*ClaimRule)(nil),           // 29: bearergate.config.v1.ClaimRule
+	(*Shadow)(nil),              // 30: bearergate.config.v1.Shadow
+	(*IdentityHeader)(nil),      // 31: bearergate.config.v1.IdentityHeader
+	(*Health)(nil),              // 32: bearergate.config.v1.Health
+	(*Log)(nil),                 // 33: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 34: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	3,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
@@ -3072,10 +3329,10 @@ var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	21, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
 	22, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
 	23, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	30, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	31, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
-	31, // 7: bearergate.config.v1.Config.drain_delay:type_name -> google.protobuf.Duration
-	29, // 8: bearergate.config.v1.Config.health:type_name -> bearergate.config.v1.Health
+	33, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	34, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	34, // 7: bearergate.config.v1.Config.drain_delay:type_name -> google.protobuf.Duration
+	32, // 8: bearergate.config.v1.Config.health:type_name -> bearergate.config.v1.Health
 	23, // 9: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
 	1,  // 10: bearergate.config.v1.Config.routes:type_name -> bearergate.config.v1.Route
 	2,  // 11: bearergate.config.v1.Route.path:type_name -> bearergate.config.v1.PathMatch
@@ -3097,37 +3354,40 @@ var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	14, // 27: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
 	15, // 28: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
 	19, // 29: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
-	31, // 30: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	34, // 30: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
 	12, // 31: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
 	13, // 32: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	31, // 33: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	31, // 34: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	34, // 33: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	34, // 34: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
 	16, // 35: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
 	18, // 36: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
 	17, // 37: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
 	17, // 38: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
 	20, // 39: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
 	20, // 40: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
-	31, // 41: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
-	31, // 42: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
-	31, // 43: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
-	31, // 44: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
-	31, // 45: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	31, // 46: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	31, // 47: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	31, // 48: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	31, // 49: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	28, // 50: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	24, // 51: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
-	27, // 52: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
-	25, // 53: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
-	26, // 54: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
-	31, // 55: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
-	56, // [56:56] is the sub-list for method output_type
-	56, // [56:56] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	34, // 41: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
+	34, // 42: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
+	34, // 43: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
+	34, // 44: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
+	34, // 45: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	34, // 46: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	34, // 47: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	34, // 48: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	34, // 49: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	31, // 50: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	27, // 51: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
+	30, // 52: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
+	24, // 53: bearergate.config.v1.Policy.refusal:type_name -> bearergate.config.v1.Refusal
+	25, // 54: bearergate.config.v1.Policy.metadata:type_name -> bearergate.config.v1.Metadata
+	26, // 55: bearergate.config.v1.Metadata.claims:type_name -> bearergate.config.v1.MetadataClaim
+	28, // 56: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
+	29, // 57: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
+	34, // 58: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -3146,7 +3406,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
