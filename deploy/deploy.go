@@ -122,7 +122,7 @@ func Caddy() Recipe {
 	return Recipe{
 		Name: "caddy", Program: "caddy", file: "caddy/Caddyfile",
 		edge:    []slot{{"\nhttp://:8080 {\n", "\nhttp://:%[2]s {\n"}, {"bind 0.0.0.0\n", "bind %[1]s\n"}},
-		api:     []slot{{"reverse_proxy 127.0.0.1:3000 {", "reverse_proxy %[3]s {"}},
+		api:     []slot{{"reverse_proxy 127.0.0.1:3000", "reverse_proxy %[3]s"}},
 		gateway: []slot{{"forward_auth 127.0.0.1:9192 {", "forward_auth %[3]s {"}},
 		admin:   []slot{{"admin 127.0.0.1:2019\n", "admin %[3]s\n"}},
 	}

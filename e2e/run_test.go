@@ -115,6 +115,18 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testPolicies(t, r)
 		})
+		t.Run("refused in other words", func(t *testing.T) {
+			t.Parallel()
+			testRefusals(t, r)
+		})
+		t.Run("of which the API is told claims", func(t *testing.T) {
+			t.Parallel()
+			testClaimHeaders(t, r)
+		})
+		t.Run("whose token the API sees", func(t *testing.T) {
+			t.Parallel()
+			testForwardToken(t, r)
+		})
 		t.Run("that attack", func(t *testing.T) {
 			t.Parallel()
 			testAttacks(t, r)
