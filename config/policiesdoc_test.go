@@ -17,7 +17,7 @@ import (
 // and asks it about the requests of the table that follows.
 func TestTheExamplesOfThePagesAboutPoliciesAreTrue(t *testing.T) {
 	row := regexp.MustCompile("(?m)^\\| `([A-Z]+) (https://\\S+)`(?:, named `(\\S+)`)?(?:, at `(\\S+)`)? \\| (.*) \\|$")
-	for page, count := range map[string]int{"policies.md": 4, "migrate.md": 4} {
+	for page, count := range map[string]int{"policies.md": 6, "migrate.md": 4} {
 		text, err := os.ReadFile("../docs/" + page)
 		if err != nil {
 			t.Fatal(err)
