@@ -131,6 +131,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testAttacks(t, r)
 		})
+		t.Run("while two gateways are restarted", func(t *testing.T) {
+			t.Parallel()
+			testRolling(t, r)
+		})
 		t.Run("over unix sockets", func(t *testing.T) {
 			t.Parallel()
 			testSockets(t, r)
