@@ -13,6 +13,7 @@ import (
 
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/listen"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
@@ -30,6 +31,7 @@ const (
 // its place while it runs.
 type Gateway struct {
 	logger    *slog.Logger
+	requests  *gate.RequestLog
 	metrics   *admin.Metrics
 	admin     *admin.Server // what all admin listeners show; it has none itself
 	health    atomic.Pointer[healthOf]
@@ -108,7 +110,7 @@ func Notify(tell func(Stage)) Option { return func(g *Gateway) { g.notify = tell
 // metrics and in the User-Agent of calls.
 func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string, options ...Option) (_ *Gateway, err error) {
 	g := &Gateway{
-		logger: logger, metrics: admin.NewMetrics(version),
+		logger: logger, requests: gate.NewRequestLog(logger), metrics: admin.NewMetrics(version),
 		notify: func(Stage) {}, inForce: func(*configv1.Config) {},
 		format: c.GetLog().GetFormat(),
 		failed: make(chan error, 1), others: make(chan struct{}, 1),
@@ -178,6 +180,11 @@ func (g *Gateway) Address(listener string) string {
 	return ""
 }
 
+// LogAllowed has one of so many allowed requests get a line in the log, by chance; 0
+// means none. It is so until another configuration comes into force, which may say
+// something else.
+func (g *Gateway) LogAllowed(oneIn uint32) { g.requests.Allowed(oneIn) }
+
 // allDoors are those of the configuration in force.
 func (g *Gateway) allDoors() []*door {
 	g.mu.Lock()
@@ -207,6 +214,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.drain(context.WithoutCancel(ctx))
 	endWatch()
 	g.serving.Wait()
+	g.requests.Flush()
 	g.logger.Info("stopped")
 	return err
 }

@@ -72,6 +72,12 @@ type entry struct {
 	To       string `json:"to"`
 }
 
+func (j *journal) text() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}
+
 func (j *journal) entries(t *testing.T) []entry {
 	t.Helper()
 	j.mu.Lock()

@@ -100,7 +100,7 @@ func (g *Gateway) makeGates(c *configv1.Config, made *generation) error {
 			Router:    router,
 			Decided:   g.metrics.Decisions(e.name, router.Names(), shadowed),
 			Panicked:  g.panicked,
-			Logger:    g.logger,
+			Log:       g.requests,
 		})
 		if err != nil {
 			return err
@@ -133,6 +133,8 @@ func (g *Gateway) announce(c *configv1.Config, made *generation) {
 	for _, w := range Warnings(c) {
 		g.logger.Warn("the configuration may not do what is meant", slog.String("field", w.Field), slog.String("detail", w.Text))
 	}
+	g.LogAllowed(c.GetLog().GetAllowedOneIn())
+	g.requests.RequestIDs(c.GetLog().GetRequestId())
 	made.verifiers.show(g.metrics)
 	g.health.Store(&healthOf{needed: c.GetHealth().GetVerifiers(), verifiers: made.verifiers.stages()})
 	ends := map[string]time.Time{}

@@ -178,7 +178,7 @@ func (q *question) read(root *shape) {
 
 // request returns what the gate needs to know.
 func (q *question) request() gate.Request {
-	return gate.Request{Facts: q.facts, Preflight: q.origin && q.wanted, Authorization: q.values, Target: q.path, RequestID: q.id.only()}
+	return gate.Request{Facts: q.facts, Preflight: q.origin && q.wanted, Authorization: q.values, Target: q.path, RequestID: q.id.only(), Headers: q}
 }
 
 // value notes a value of the Authorization header. That there is more than one

@@ -45,7 +45,9 @@ type Options struct {
 	Decided func(Tally)
 	// Panicked, if set, is told of each panic that was turned into a 503.
 	Panicked func(*verifier.Panic)
-	// Logger gets lines about refused requests; nil means none.
+	// Log gets lines about requests; nil means that Logger does.
+	Log *RequestLog
+	// Logger gets lines about refused requests if there is no Log; nil means none.
 	Logger *slog.Logger
 }
 
@@ -77,7 +79,7 @@ type Gate struct {
 	policies []*ruling
 	decided  func(Tally)
 	panicked func(*verifier.Panic)
-	log      *refusalLog
+	log      *listenerLog
 }
 
 // New returns a Gate.
@@ -88,8 +90,11 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{
 		parser: o.Parser, router: o.Router,
 		decided: o.Decided, panicked: o.Panicked,
-		log: newRefusalLog(o.Logger, o.Listener),
 	}
+	if o.Log == nil {
+		o.Log = NewRequestLog(o.Logger)
+	}
+	g.log = o.Log.of(o.Listener)
 	if err := g.makePolicies(append([]Policy{o.Policy}, o.Policies...), o.Elsewhere); err != nil {
 		return nil, err
 	}
@@ -120,6 +125,15 @@ type Request struct {
 	// if it does not. It only helps to say why a token is missing, so it need not
 	// be trusted.
 	Target string
+	// Headers finds other headers of the request, for logs; nil if there are none.
+	Headers Headers
+}
+
+// Headers finds headers of a request.
+type Headers interface {
+	// Header returns the value of a header, whose name is in lower case: "" if it is
+	// not there.
+	Header(name string) string
 }
 
 // Decision is what becomes of a request, and why. The zero Decision is a 503.
@@ -170,11 +184,31 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 			d = g.Recovered(value)
 		}
 	}()
-	if rand.Uint32()%Sampled == 0 { //nolint:gosec // nobody gains by guessing it
-		return g.measure(ctx, &r)
+	chance := rand.Uint32() //nolint:gosec // nobody gains by guessing it
+	if chance%Sampled == 0 {
+		d = g.measure(ctx, &r)
+	} else {
+		d = g.count(ctx, &r)
 	}
-	d = g.decide(ctx, &r)
-	g.name(&d, &r)
+	if g.log.wants(chance/Sampled) && d.Reason.Outcome() == Allow {
+		g.tellAllowed(&d, &r)
+	}
+	return d
+}
+
+// tellAllowed writes a line about an allowed request.
+func (g *Gate) tellAllowed(d *Decision, r *Request) {
+	a := about{policy: g.policies[d.Policy].shown, headers: r.Headers}
+	if d.Reason == Valid {
+		a.token, _ = g.parser.Parse(r.Authorization) // it could be read a moment ago
+	}
+	g.log.allowed(d, a)
+}
+
+// count decides, and counts it.
+func (g *Gate) count(ctx context.Context, r *Request) Decision {
+	d := g.decide(ctx, r)
+	g.name(&d, r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
 	if d.waited > 0 {
 		tally.Took, tally.Fingerprint = d.waited, string(d.fingerprint[:])
@@ -211,17 +245,18 @@ func (g *Gate) decide(ctx context.Context, r *Request) Decision {
 	if g.router != nil {
 		var err error
 		if index, err = g.router.Choose(&r.Facts); err != nil {
-			return g.unclear(err)
+			return g.unclear(r, err)
 		}
 	}
 	p := g.policies[index]
 	d := g.judge(ctx, p, r)
 	d.Policy = index
-	if !p.Shadow.IsZero() && d.Reason.Outcome() != Allow {
-		d.Shadow = time.Now().Before(p.Shadow)
-	}
+	d.Shadow = d.Reason.Outcome() != Allow && p.inShadow()
 	return d
 }
+
+// inShadow reports whether what the policy refuses is let through.
+func (p *ruling) inShadow() bool { return !p.Shadow.IsZero() && time.Now().Before(p.Shadow) }
 
 // judge decides about a request by a policy.
 func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
@@ -233,23 +268,23 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
 	}
 	t, err := g.parser.Parse(r.Authorization)
 	if err != nil {
-		return g.unread(p, err, r.Target)
+		return g.unread(p, err, r)
 	}
 	v, err := p.Verifier.Verify(ctx, t)
 	switch {
 	case err != nil:
-		d := g.unanswered(p, t, err)
+		d := g.unanswered(p, t, r, err)
 		d.waited = v.Waited
 		t.AppendFingerprint(d.fingerprint[:0])
 		return d
 	case !v.Valid:
-		return g.refused(p, InvalidToken, t, &v, nil)
+		return g.refused(p, InvalidToken, t, &v, r, nil)
 	}
 	keep := p.keeping.of(&v)
 	if p.Requirement != nil {
 		now := time.Now()
 		if err := p.Requirement.Judge(&r.Facts, v.Claims, now); err != nil {
-			return g.refused(p, InsufficientScope, t, &v, err)
+			return g.refused(p, InsufficientScope, t, &v, r, err)
 		}
 		if keep > 0 {
 			keep = min(keep, p.Requirement.Lasts(v.Claims, now).Truncate(time.Second))
@@ -261,15 +296,15 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
 	}
 	if p.replies.personal {
 		if err := p.replies.allow(&d, t, v.Claims); err != nil {
-			return g.refused(p, UnusableClaim, t, &v, err)
+			return g.refused(p, UnusableClaim, t, &v, r, err)
 		}
 	}
 	return d
 }
 
 // refused decides about a request whose token is not good, or not good for it.
-func (g *Gate) refused(p *ruling, reason Reason, t bearer.Token, v *verifier.Verdict, err error) Decision {
-	g.log.refused(reason, p.shown, t, err)
+func (g *Gate) refused(p *ruling, reason Reason, t bearer.Token, v *verifier.Verdict, r *Request, err error) Decision {
+	g.log.refused(reason, about{policy: p.shown, token: t, err: err, headers: r.Headers, shadow: p.inShadow()})
 	d := Decision{Reason: reason, Source: v.Source, Until: v.Until, waited: v.Waited}
 	t.AppendFingerprint(d.fingerprint[:0])
 	p.replies.refuse(&d, t, v.Claims)
@@ -278,9 +313,9 @@ func (g *Gate) refused(p *ruling, reason Reason, t bearer.Token, v *verifier.Ver
 
 // unclear decides about a request that falls under no policy: it is refused as the
 // default policy words it.
-func (g *Gate) unclear(err error) Decision {
+func (g *Gate) unclear(r *Request, err error) Decision {
 	d := Decision{Reason: NoPolicy(err)}
-	g.log.refused(d.Reason, "", bearer.Token{}, err)
+	g.log.refused(d.Reason, about{err: err, headers: r.Headers})
 	return d
 }
 
@@ -300,12 +335,12 @@ func NoPolicy(err error) Reason {
 }
 
 // unread decides about a request whose credential could not be read.
-func (g *Gate) unread(p *ruling, err error, target string) Decision {
+func (g *Gate) unread(p *ruling, err error, r *Request) Decision {
 	d := Decision{Reason: reasonOf(err), fault: err}
-	if d.Reason == MissingToken && hasAccessToken(target) {
+	if d.Reason == MissingToken && hasAccessToken(r.Target) {
 		d = Decision{Reason: TokenInURL}
 	}
-	g.log.refused(d.Reason, p.shown, bearer.Token{}, err)
+	g.log.refused(d.Reason, about{policy: p.shown, err: err, headers: r.Headers, shadow: p.inShadow()})
 	return d
 }
 
@@ -322,7 +357,7 @@ func reasonOf(fault error) Reason {
 }
 
 // unanswered decides about a request whose token nobody could judge.
-func (g *Gate) unanswered(p *ruling, t bearer.Token, err error) Decision {
+func (g *Gate) unanswered(p *ruling, t bearer.Token, r *Request, err error) Decision {
 	d := Decision{Reason: VerifierUnavailable}
 	var none *verifier.NoAnswer
 	var panicked *verifier.Panic
@@ -335,7 +370,7 @@ func (g *Gate) unanswered(p *ruling, t bearer.Token, err error) Decision {
 	case errors.As(err, &panicked):
 		d.Reason = InternalError
 	}
-	g.log.refused(d.Reason, p.shown, t, err)
+	g.log.refused(d.Reason, about{policy: p.shown, token: t, err: err, headers: r.Headers, shadow: p.inShadow()})
 	p.replies.refuse(&d, t, nil)
 	return d
 }
@@ -351,7 +386,7 @@ func (g *Gate) Recovered(value any) (d Decision) {
 	g.panicked(p)
 	d = Decision{Reason: InternalError}
 	g.decided(Tally{Reason: d.Reason})
-	g.log.refused(d.Reason, "", bearer.Token{}, p)
+	g.log.refused(d.Reason, about{err: p})
 	return d
 }
 
@@ -369,7 +404,7 @@ func (g *Gate) Unsaid(err error) Decision { return g.refuse(UnclearEdge, err) }
 
 func (g *Gate) refuse(reason Reason, err error) Decision {
 	g.decided(Tally{Reason: reason})
-	g.log.refused(reason, "", bearer.Token{}, err)
+	g.log.refused(reason, about{err: err})
 	return Decision{Reason: reason}
 }
 
