@@ -145,24 +145,33 @@ func tail(path string, n int) string {
 // ports gives out ports that nothing listens on.
 type ports struct {
 	mu    sync.Mutex
-	taken map[int]bool
+	taken map[int]net.Listener // what holds them against other runs
 }
 
 // free returns an address on loopback for a program that cannot pick one itself.
 // Its port is below those that the system gives to outgoing connections, so that
-// none of these can take it in the meantime.
+// none of these can take it in the meantime, and nor can another run of these tests:
+// a name among abstract sockets, which ends with the process, stands for it.
 func (p *ports) free(t testing.TB) string {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for range 1000 {
 		port := 15000 + rand.IntN(16000)
-		if p.taken[port] {
+		if p.taken[port] != nil {
 			continue
+		}
+		held, err := net.Listen("unix", "@bearergate-e2e-port-"+strconv.Itoa(port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		l, err := net.Listen("tcp", address)
 		if errors.Is(err, syscall.EADDRINUSE) {
+			_ = held.Close()
 			continue
 		}
 		if err != nil {
@@ -170,9 +179,9 @@ func (p *ports) free(t testing.TB) string {
 		}
 		_ = l.Close()
 		if p.taken == nil {
-			p.taken = map[int]bool{}
+			p.taken = map[int]net.Listener{}
 		}
-		p.taken[port] = true
+		p.taken[port] = held
 		return address
 	}
 	t.Fatal("no free port on loopback from 15000 to 31000")
