@@ -60,7 +60,7 @@ type problem struct {
 
 // testProblems: the body, its type and the challenge reach the client through each
 // edge. Envoy over HTTP alone has words of its own for a 503.
-func testProblems(t *testing.T, r *run, codec codec) {
+func testProblems(t *testing.T, r *run, codec codecKind) {
 	const metadata = "https://api.example/.well-known/oauth-protected-resource"
 	i := newIssuer(t, r)
 	s := r.startStack(t, "problems with "+codec.name, edgeKinds(), settings{
@@ -127,7 +127,7 @@ func testProblems(t *testing.T, r *run, codec codec) {
 
 // testTemplate: a page of the operator's, which names the request as the edge's log
 // does.
-func testTemplate(t *testing.T, r *run, codec codec) {
+func testTemplate(t *testing.T, r *run, codec codecKind) {
 	kinds := logging(edgeKinds())
 	for i := range kinds {
 		if kinds[i].recipe.Program == "envoy" && kinds[i].recipe.Name != deploy.EnvoyHTTP().Name {

@@ -4,9 +4,12 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
+
+	"github.com/bearergate/bearergate/deploy"
 )
 
 // run is what all tests of one run share.
@@ -36,15 +39,26 @@ func (r *run) folder(t testing.TB) string {
 	return dir
 }
 
-// codec is one of the two ways in which the gateway reads Envoy's messages. With
+// codecKind is one of the two ways in which the gateway reads Envoy's messages. With
 // either, all must be the same.
-type codec struct {
+type codecKind struct {
 	name  string
 	flags []string
 }
 
-func codecs() []codec {
-	return []codec{{"our codec", nil}, {"the generated codec", []string{"--generated-codec"}}}
+// own are those of the edges for which it makes a difference: our codec is tried with
+// all of them, the other with those that speak gRPC.
+func (c codecKind) own(kinds []edgeKind) []edgeKind {
+	if c.flags == nil {
+		return kinds
+	}
+	return slices.DeleteFunc(slices.Clone(kinds), func(kind edgeKind) bool {
+		return kind.recipe.Name != deploy.Envoy().Name && kind.recipe.Name != deploy.EnvoyCache().Name
+	})
+}
+
+func codecs() []codecKind {
+	return []codecKind{{"our codec", nil}, {"the generated codec", []string{"--generated-codec"}}}
 }
 
 // TestMain lets more tests run at once than there are processors: most of them wait
@@ -103,18 +117,19 @@ func TestBehindRealProxies(t *testing.T) {
 				}))
 			})
 		}
-		t.Run("that the edge answers itself", func(t *testing.T) {
-			t.Parallel()
-			testKeeping(t, r)
-		})
-		t.Run("over TLS", func(t *testing.T) {
-			t.Parallel()
-			testTLS(t, r)
-		})
-		t.Run("under several policies", func(t *testing.T) {
-			t.Parallel()
-			testPolicies(t, r)
-		})
+		for _, codec := range codecs() {
+			for name, test := range map[string]func(*testing.T, *run, codecKind){
+				"that the edge answers itself": testKeeping,
+				"over TLS":                     testTLS,
+				"under several policies":       testPolicies,
+				"over unix sockets":            testSockets,
+			} {
+				t.Run(name+" with "+codec.name, func(t *testing.T) {
+					t.Parallel()
+					test(t, r, codec)
+				})
+			}
+		}
 		t.Run("refused in other words", func(t *testing.T) {
 			t.Parallel()
 			testRefusals(t, r)
@@ -134,10 +149,6 @@ func TestBehindRealProxies(t *testing.T) {
 		t.Run("while two gateways are restarted", func(t *testing.T) {
 			t.Parallel()
 			testRolling(t, r)
-		})
-		t.Run("over unix sockets", func(t *testing.T) {
-			t.Parallel()
-			testSockets(t, r)
 		})
 	})
 

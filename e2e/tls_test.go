@@ -60,7 +60,7 @@ func put(t *testing.T, pair listentest.Pair, dir, name string) {
 }
 
 // testTLS has the edges speak mutual TLS to the gateway, as their pages say.
-func testTLS(t *testing.T, r *run) {
+func testTLS(t *testing.T, r *run, codec codecKind) {
 	own, foreign := listentest.NewAuthority(t), listentest.NewAuthority(t)
 	gate := listentest.Leaf{DNS: []string{"gate.internal"}}
 	edge := own.Issue(t, listentest.Leaf{DNS: []string{"edge.internal"}})
@@ -82,8 +82,8 @@ func testTLS(t *testing.T, r *run) {
 			}
 			put(t, test.gate, dir, "gate")
 			put(t, test.edge, dir, "edge")
-			s := r.startStack(t, name, overTLS(t, dir), settings{
-				timeout: "3s",
+			s := r.startStack(t, name+" and "+codec.name, codec.own(overTLS(t, dir)), settings{
+				timeout: "3s", flags: codec.flags,
 				faces: fmt.Sprintf(", tls: {cert_file: %q, key_file: %q, client_ca_file: %q, client_names: [edge.internal]}",
 					dir+"/gate.crt", dir+"/gate.key", dir+"/gate-ca.crt"),
 			})
@@ -151,10 +151,10 @@ func (g *gateway) says(t *testing.T, text string) int {
 }
 
 // testSockets has the edges ask over unix sockets.
-func testSockets(t *testing.T, r *run) {
+func testSockets(t *testing.T, r *run, codec codecKind) {
 	dir := r.folder(t)
-	s := r.startStack(t, "unix sockets", nil, settings{
-		timeout: "3s", gates: gates{extAuthz: "unix:" + dir + "/grpc", authRequest: "unix:" + dir + "/http"},
+	s := r.startStack(t, "unix sockets and "+codec.name, nil, settings{
+		timeout: "3s", flags: codec.flags, gates: gates{extAuthz: "unix:" + dir + "/grpc", authRequest: "unix:" + dir + "/http"},
 		faces: ", socket: {mode: 0666}", // nginx's workers are another user
 	})
 	const static = "  - name: bearergate\n    type: STRICT_DNS\n"
@@ -164,11 +164,11 @@ func testSockets(t *testing.T, r *run) {
 			{"{ socket_address: { address: 127.0.0.1, port_value: " + port + " } }", "{ pipe: { path: " + dir + "/" + name + " } }"},
 		}
 	}
-	for _, kind := range []edgeKind{
+	for _, kind := range codec.own([]edgeKind{
 		{name: "Envoy over gRPC and a socket", recipe: deploy.Envoy(), changes: pipe("9191", "grpc")},
 		{name: "Envoy over HTTP and a socket", recipe: deploy.EnvoyHTTP(), changes: pipe("9192", "http")},
 		{name: "nginx over a socket", recipe: deploy.Nginx(), changes: [][2]string{{"server 127.0.0.1:9192;", "server unix:" + dir + "/http;"}}},
-	} {
+	}) {
 		t.Run(kind.name, func(t *testing.T) {
 			e := r.startEdge(t, kind, gates{}, s.api.address())
 			got, name := e.send(t, request{lines: bearerLine(s.endpoint.issue(t))})
