@@ -31,9 +31,9 @@ var (
 // what it tells the API.
 const policies = `policies:
   - {name: open, public: true}
-  - {name: reports, realm: reports, verifiers: [crm], identity: [{name: X-Partner, constant: reports}]}
+  - {name: reports, realm: reports, verifiers: [opaque], identity: [{name: X-Partner, constant: reports}]}
   - {name: editors, realm: editors, verifiers: [sso], require: {scopes: {all: ["orders:write"]}}, identity: [{name: X-Editor, constant: "yes"}]}
-  - {name: partners, realm: partners, verifiers: [crm], identity: [{name: X-Partner, constant: partners}]}
+  - {name: partners, realm: partners, verifiers: [opaque], identity: [{name: X-Partner, constant: partners}]}
 routes:
   - {path: {prefix: /public}, policy: open}
   - {hosts: ["*.reports.example"], path: {prefix: /v1}, methods: [GET], policy: reports}
@@ -129,7 +129,8 @@ func underPolicies(t *testing.T) []edgeKind {
 }
 
 // policyCases are requests by the policy they fall under. In token, CRM is one of the
-// endpoint; READ and WRITE are the issuer's, by their scope.
+// endpoint, OPAQUE one of the authorization server that only that can read, and READ
+// and WRITE are its JWTs, by their scope.
 var policyCases = []struct {
 	name         string
 	method, host string
@@ -144,12 +145,14 @@ var policyCases = []struct {
 	{name: "default", token: "CRM", want: allowed, told: [2]string{"default", ""}},
 	{name: "default without a token", want: missingToken},
 	{name: "default with the issuer's token", token: "WRITE", want: invalidToken},
+	{name: "default with the server's token", token: "OPAQUE", want: invalidToken},
 	{name: "public", path: "/public/CASE", want: publicRoute},
 	{name: "public with a good token", path: "/public/CASE", token: "CRM", want: publicRoute},
 	{name: "public with a bad token", path: "/public/CASE", token: "BAD", want: publicRoute},
 	{name: "public in percent coding", path: "/%70ublic/CASE", want: publicRoute},
 	{name: "not public, only begins like it", path: "/publications/CASE", want: missingToken},
-	{name: "reports", host: "a.reports.example", path: "/v1/CASE", token: "CRM", realm: "reports", want: allowed, told: [2]string{"reports", ""}},
+	{name: "reports", host: "a.reports.example", path: "/v1/CASE", token: "OPAQUE", realm: "reports", want: allowed, told: [2]string{"reports", ""}},
+	{name: "reports with the endpoint's token", host: "a.reports.example", path: "/v1/CASE", token: "CRM", realm: "reports", want: invalidToken},
 	{name: "reports without a token", host: "a.reports.example", path: "/v1/CASE", realm: "reports", want: missingToken},
 	{name: "reports, the host in capitals with a port", host: "A.Reports.EXAMPLE:8080", path: "/v1/CASE", realm: "reports", want: missingToken},
 	{name: "reports by another method", method: "POST", host: "a.reports.example", path: "/v1/CASE", want: missingToken},
@@ -157,12 +160,13 @@ var policyCases = []struct {
 	{name: "reports at another path", host: "a.reports.example", path: "/v2/CASE", want: missingToken},
 	{name: "editors", method: "PUT", path: "/orders/CASE", token: "WRITE", realm: "editors", want: allowed, told: [2]string{"", "yes"}},
 	{name: "editors without the scope", method: "PUT", path: "/orders/CASE", token: "READ", realm: "editors", want: insufficientScope},
+	{name: "editors with a token that is no JWT", method: "PUT", path: "/orders/CASE", token: "OPAQUE", realm: "editors", want: invalidToken},
 	{name: "editors with the endpoint's token", method: "PUT", path: "/orders/CASE", token: "CRM", realm: "editors", want: invalidToken},
 	{name: "editors without a token", method: "DELETE", path: "/orders/CASE", realm: "editors", want: missingToken},
 	{name: "editors by another method", method: "GET", path: "/orders/CASE", token: "CRM", want: allowed, told: [2]string{"default", ""}},
-	{name: "named by the edge", path: "/partners/CASE", token: "CRM", realm: "partners", want: allowed, told: [2]string{"partners", ""}},
+	{name: "named by the edge", path: "/partners/CASE", token: "OPAQUE", realm: "partners", want: allowed, told: [2]string{"partners", ""}},
 	{name: "named by the edge, without a token", path: "/partners/CASE", realm: "partners", want: missingToken},
-	{name: "named by the edge, with the issuer's token", path: "/partners/CASE", token: "WRITE", realm: "partners", want: invalidToken},
+	{name: "named by the edge, with the endpoint's token", path: "/partners/CASE", token: "CRM", realm: "partners", want: invalidToken},
 	{name: "an unknown one named by the edge", path: "/absent/CASE", token: "CRM", want: unknownPolicy},
 	{name: "an unknown one named by the edge, without a token", path: "/absent/CASE", want: unknownPolicy},
 
@@ -215,7 +219,8 @@ func caddyWithPolicies() edgeKind {
 	}}
 }
 
-// testPolicies has one gateway with five policies behind each edge.
+// testPolicies has one gateway with five policies and three kinds of verifier behind
+// each edge.
 func testPolicies(t *testing.T, r *run, codec codecKind) {
 	testUnderPolicies(t, r, codec, underPolicies(t), "x-original", true)
 	testUnderPolicies(t, r, codec, []edgeKind{envoyHTTPWithPolicies()}, "as-asked", false)
@@ -230,18 +235,20 @@ func testUnderPolicies(t *testing.T, r *run, codec codecKind, kinds []edgeKind, 
 		return
 	}
 	named := map[bool]string{true: "path", false: "none"}[names]
-	i := newIssuer(t, r)
+	server := startAuthServer(t, r, "the authorization server of policies, "+original+" and "+codec.name)
 	s := r.startStack(t, "policies, "+original+" and "+codec.name, kinds, settings{
 		timeout: "3s", flags: codec.flags, trust: fmt.Sprintf(", trust: {original: %s, policy: %s, peers: [127.0.0.1]}", original, named),
-		verifiers: fmt.Sprintf("  - name: sso\n    jwt: {issuer: %q, audiences: [orders], algorithms: [ES256], keys: {file: %q}}\n", issuerName, i.file),
-		policy:    "{verifiers: [crm], identity: [{name: X-Partner, constant: default}]}",
-		more:      policies,
+		verifiers: fmt.Sprintf("  - {name: sso, jwt: {issuer: %q, audiences: [orders], algorithms: [RS256]}}\n", server.issuer) +
+			fmt.Sprintf("  - {name: opaque, introspection: {url: %q, client: {id: gateway, secret: {file: %q}}}}\n", server.places.Introspection, server.secretFile),
+		policy: "{verifiers: [crm], identity: [{name: X-Partner, constant: default}]}",
+		more:   policies,
 	})
 	tokens := map[string]func(t *testing.T) string{
-		"CRM":   s.endpoint.issue,
-		"BAD":   func(*testing.T) string { return r.tokens.invent(40) },
-		"READ":  func(t *testing.T) string { t.Helper(); return i.issue(t, "orders:read") },
-		"WRITE": func(t *testing.T) string { t.Helper(); return i.issue(t, "orders:read orders:write") },
+		"CRM":    s.endpoint.issue,
+		"BAD":    func(*testing.T) string { return r.tokens.invent(40) },
+		"OPAQUE": func(t *testing.T) string { t.Helper(); return server.token(t, wantsOpaque, "orders:read") },
+		"READ":   func(t *testing.T) string { t.Helper(); return server.token(t, wantsJWT, "orders:read") },
+		"WRITE":  func(t *testing.T) string { t.Helper(); return server.token(t, wantsJWT, "orders:read orders:write") },
 	}
 	// Nobody believes these, whatever the policy.
 	lies := []string{"X-Partner: a lie", "x-partner: another", "X_Partner: a third", "X-Editor: a lie", "X_Editor: another"}

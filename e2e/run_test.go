@@ -14,15 +14,17 @@ import (
 
 // run is what all tests of one run share.
 type run struct {
-	command  string // the built bearergate
-	api      *api
-	tokens   tokenBook
-	outputs  outputs
-	expected expectations
-	ports    ports
-	cases    atomic.Int64
-	root     string // holds what every program writes, until the end of the run
-	folders  atomic.Int64
+	command string // the built bearergate
+	// authServer is a built authorization server.
+	authServer string
+	api        *api
+	tokens     tokenBook
+	outputs    outputs
+	expected   expectations
+	ports      ports
+	cases      atomic.Int64
+	root       string // holds what every program writes, until the end of the run
+	folders    atomic.Int64
 }
 
 // nextCase returns a name that no other request has.
@@ -86,6 +88,7 @@ func TestBehindRealProxies(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.command = buildCommand(t, r.folder(t))
+	r.authServer = buildAuthServer(t, r.folder(t))
 	r.api = newAPI(t)
 
 	t.Run("requests", func(t *testing.T) {
@@ -119,10 +122,11 @@ func TestBehindRealProxies(t *testing.T) {
 		}
 		for _, codec := range codecs() {
 			for name, test := range map[string]func(*testing.T, *run, codecKind){
-				"that the edge answers itself": testKeeping,
-				"over TLS":                     testTLS,
-				"under several policies":       testPolicies,
-				"over unix sockets":            testSockets,
+				"that the edge answers itself":               testKeeping,
+				"over TLS":                                   testTLS,
+				"under several policies":                     testPolicies,
+				"over unix sockets":                          testSockets,
+				"with tokens of a real authorization server": testAuthServer,
 			} {
 				t.Run(name+" with "+codec.name, func(t *testing.T) {
 					t.Parallel()
