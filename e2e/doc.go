@@ -1,6 +1,7 @@
 // Package e2e tests bearergate where it works: the built command stands behind
 // real Envoy, nginx and Caddy, which run the recipes of deploy/ and guard a real
-// API. The endpoint it asks is the emulator of package crmnow or an authorization server that others have written (authserver/, a module of
+// API. The endpoint it asks is the emulator of package crmnow, a script that real PHP
+// runs, or an authorization server that others have written (authserver/, a module of
 // its own).
 //
 // It has no code but tests. They need the proxies on the machine (make setup

@@ -49,6 +49,8 @@ type settings struct {
 	faces, trust string
 	// verifiers are further ones, and more is what else stands in the file, in YAML.
 	verifiers, more string
+	// crm is further fields of the verifier that asks the endpoint, in YAML.
+	crm string
 	// flags are further flags of serve.
 	flags []string
 }
@@ -63,11 +65,11 @@ verifiers:
   - name: crm
     verifytoken: {url: %q}
     timeout: %s
-%scache: %s
+%s%scache: %s
 default_policy: %s
 log: {level: debug}
 %s`, either(s.extAuthz, free), s.faces, either(s.authRequest, free), s.faces, s.trust, either(s.admin, free),
-		s.endpoint, s.timeout, s.verifiers, either(s.cache, "{}"), either(s.policy, "{}"), s.more)
+		s.endpoint, s.timeout, s.crm, s.verifiers, either(s.cache, "{}"), either(s.policy, "{}"), s.more)
 }
 
 // startGateway runs bearergate serve and waits until it listens everywhere.

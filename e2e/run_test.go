@@ -146,6 +146,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testForwardToken(t, r)
 		})
+		t.Run("about which PHP is asked", func(t *testing.T) {
+			t.Parallel()
+			testPHP(t, r)
+		})
 		t.Run("that attack", func(t *testing.T) {
 			t.Parallel()
 			testAttacks(t, r)
