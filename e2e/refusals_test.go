@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"regexp"
@@ -24,9 +25,7 @@ func (i *issuer) issueWith(t *testing.T, more map[string]any) string {
 	now := time.Now()
 	// Without a number of its own, two tokens of one second would be one.
 	claims := map[string]any{"iss": issuerName, "aud": "orders", "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "jti": i.run.nextCase()}
-	for name, value := range more {
-		claims[name] = value
-	}
+	maps.Copy(claims, more)
 	token, err := jwt.Signed(i.signer).Claims(claims).Serialize()
 	if err != nil {
 		t.Fatal(err)
