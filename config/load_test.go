@@ -245,19 +245,20 @@ func everyField() *configv1.Config {
 		DefaultPolicy: &configv1.Policy{
 			Realm: "crm-now API (test)", ForwardToken: "keep", EdgeCache: durationpb.New(15 * time.Second),
 			Verifiers: []string{"crm-2_test", "sso", "keyed"},
-			Identity:  []*configv1.IdentityHeader{{Name: "X-Partner", Constant: "crm-now"}, {Name: "X-Bearergate-Fingerprint", Fingerprint: true}, {Name: "X-Roles", Claim: []string{"realm_access", "roles"}}},
+			Identity:  []*configv1.IdentityHeader{{Name: "X-Partner", Constant: "crm-now"}, {Name: "X-Bearergate-Fingerprint", Fingerprint: true}},
 			Refusal: &configv1.Refusal{
 				Body: "template", ContentType: "text/html; charset=utf-8", Template: "<p>{{.title}}</p>",
 				ResourceMetadata: "https://api.example.com/.well-known/oauth-protected-resource",
 			},
-			Metadata:  &configv1.Metadata{Fingerprint: true, Claims: []*configv1.MetadataClaim{{Name: "sub", Claim: []string{"sub"}}}},
 			Preflight: "allow", Shadow: &configv1.Shadow{Until: "2027-01-31"},
 		},
 		Policies: []*configv1.Policy{
 			{
 				Name: "partners", Verifiers: []string{"sso"}, Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0), Preflight: "refuse",
-				Require: &configv1.Require{Expression: `request.method == "GET"`},
-				Refusal: &configv1.Refusal{Body: "problem", ProblemTypes: "https://api.example.com/problems/"},
+				Require:  &configv1.Require{Expression: `request.method == "GET"`},
+				Identity: []*configv1.IdentityHeader{{Name: "X-Roles", Claim: []string{"realm_access", "roles"}}},
+				Metadata: &configv1.Metadata{Fingerprint: true, Claims: []*configv1.MetadataClaim{{Name: "sub", Claim: []string{"sub"}}}},
+				Refusal:  &configv1.Refusal{Body: "problem", ProblemTypes: "https://api.example.com/problems/"},
 			},
 			{Name: "public", Public: true, Realm: "api", ForwardToken: "strip", EdgeCache: durationpb.New(0), Preflight: "refuse"},
 		},

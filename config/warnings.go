@@ -26,6 +26,12 @@ func Warnings(c *configv1.Config) []Warning {
 		if text := made.claimless(i, c); text != "" {
 			warnings = append(warnings, Warning{policyPath(i) + ".require", text})
 		}
+		for _, field := range claimFields(made.Messages[i]) {
+			if silent := made.silent(i, c); silent != "" {
+				warnings = append(warnings, Warning{policyPath(i) + "." + field, "needs claims, and " + silent +
+					": of tokens that are asked about there nothing is told; take it out of the policy's verifiers, or put it behind a jwt verifier"})
+			}
+		}
 	}
 	return warnings
 }
@@ -34,9 +40,17 @@ func Warnings(c *configv1.Config) []Warning {
 // that it requires, because these verifiers say nothing of a token but that it is
 // good. If none says more, the policy is a mistake and not this.
 func (p *Policies) claimless(index int, c *configv1.Config) string {
-	if !p.Requirements[index].NeedsClaims() {
+	silent := p.silent(index, c)
+	if silent == "" || !p.Requirements[index].NeedsClaims() {
 		return ""
 	}
+	return "needs claims, and " + silent +
+		": what reads a claim is never met by tokens that are asked about there (403, insufficient_scope); take it out of the policy's verifiers, or put it behind a jwt verifier"
+}
+
+// silent names the verifiers of a policy that give no claims, with a verb behind; ""
+// if there is none.
+func (p *Policies) silent(index int, c *configv1.Config) string {
 	var silent []string
 	for _, name := range askedBy(p.Messages[index], c) {
 		for i, v := range c.GetVerifiers() {
@@ -53,6 +67,5 @@ func (p *Policies) claimless(index int, c *configv1.Config) string {
 	if len(silent) > 1 {
 		give = " give none"
 	}
-	return "needs claims, and " + strings.Join(silent, ", ") + give +
-		": what reads a claim is never met by tokens that are asked about there (403, insufficient_scope); take it out of the policy's verifiers, or put it behind a jwt verifier"
+	return strings.Join(silent, ", ") + give
 }

@@ -29,6 +29,11 @@ policies:
     verifiers: [sso, crm]
     require:
       expression: request.method == "GET" || "a" in claims.roles
+  - name: told
+    verifiers: [sso, crm]
+    identity: [{name: X-Partner, constant: crm}, {name: X-User, claim: [sub]}]
+    metadata: {claims: [{name: sub, claim: [sub]}]}
+  - {name: told-alone, verifiers: [sso], identity: [{name: X-User, claim: [sub]}]}
 `
 
 func TestClaimsThatSomeVerifiersDoNotGiveAreWarnedOf(t *testing.T) {
@@ -49,7 +54,11 @@ func TestClaimsThatSomeVerifiersDoNotGiveAreWarnedOf(t *testing.T) {
 		got = append(got, strings.TrimPrefix(w.String(), path))
 	}
 	const text = ": needs claims, and verifiers[1] gives none: what reads a claim is never met by tokens that are asked about there (403, insufficient_scope); take it out of the policy's verifiers, or put it behind a jwt verifier"
-	if want := []string{":11:5: policies[0].require" + text, ":17:5: policies[4].require" + text}; !slices.Equal(got, want) {
+	const untold = ": needs claims, and verifiers[1] gives none: of tokens that are asked about there nothing is told; take it out of the policy's verifiers, or put it behind a jwt verifier"
+	if want := []string{
+		":11:5: policies[0].require" + text, ":17:5: policies[4].require" + text,
+		":21:65: policies[5].identity[1].claim" + untold, ":22:16: policies[5].metadata.claims" + untold,
+	}; !slices.Equal(got, want) {
 		t.Errorf("warns\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	g := runParsed(t, read.Config)
@@ -59,7 +68,7 @@ func TestClaimsThatSomeVerifiersDoNotGiveAreWarnedOf(t *testing.T) {
 			told++
 		}
 	}
-	if told != 2 {
+	if told != 4 {
 		t.Errorf("the log has %d warnings", told)
 	}
 }

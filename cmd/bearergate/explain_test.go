@@ -27,6 +27,7 @@ default_policy: {verifiers: [crm]}
 policies:
   - {name: open, public: true}
   - {name: web, verifiers: [sso, crm], preflight: allow, edge_cache: 5s, identity: [{name: X-Edge, constant: gate}, {name: X-Caller, fingerprint: true}]}
+  - {name: told, verifiers: [sso], identity: [{name: X-Roles, claim: [realm_access, roles]}]}
   - {name: tried, verifiers: [crm], shadow: {until: 2099-01-31}, forward_token: keep}
   - {name: tried-before, verifiers: [crm], shadow: {until: "2020-01-31T12:00:00Z"}}
   - name: editors
@@ -280,6 +281,13 @@ func TestExplainSaysTheSameToScripts(t *testing.T) {
 			Asks: &explainedAsks{
 				Verifiers: []explainedVerifier{crm}, Require: []string{}, Preflight: "refuse", ShadowUntil: &end,
 				ForwardToken: "keep", Identity: none, EdgeCache: "0s", Realm: "api",
+			},
+		}},
+		"claims for the API": {[]string{"--url", "https://www.example.com/", "--policy", "told"}, explained{
+			Method: "GET", Host: "www.example.com", Path: "/", Policy: "told", By: "edge",
+			Asks: &explainedAsks{
+				Verifiers: []explainedVerifier{sso}, Require: []string{}, Preflight: "refuse", Enforced: true,
+				ForwardToken: "strip", Identity: []explainedIdentity{{"X-Roles", "the token's claim realm_access.roles"}}, EdgeCache: "0s", Realm: "api",
 			},
 		}},
 		"the edge's word": {[]string{"--url", "https://www.example.com/", "--policy", "open"}, explained{
