@@ -17,9 +17,14 @@ import (
 func newCached(t testing.TB, change ...func(*gate.Options)) (g *gate.Gate, calls *atomic.Int64) {
 	t.Helper()
 	calls = new(atomic.Int64)
+	claims := claimsOf(t, `{"sub":"somebody","org":{"id":"7"}}`)
 	cache, err := verifier.NewCache(verify(func(_ context.Context, token bearer.Token) (verifier.Verdict, error) {
 		calls.Add(1)
-		return verifier.Verdict{Valid: token.Reveal() == canary, Learnt: time.Now()}, nil
+		v := verifier.Verdict{Valid: token.Reveal() == canary, Learnt: time.Now()}
+		if v.Valid {
+			v.Claims = claims
+		}
+		return v, nil
 	}), verifier.CacheOptions{
 		Name: "crm", MaxTokens: 1000, ValidTTL: verifier.MaxLife, InvalidTTL: verifier.MaxLife, Timeout: time.Minute,
 	})
@@ -71,6 +76,18 @@ func TestCachedDecisionThatAnEdgeMayKeepAllocatesNothing(t *testing.T) {
 func TestCachedDecisionThatTellsOfTheTokenAllocatesOnce(t *testing.T) {
 	testCachedDecision(t, 1, func(o *gate.Options) { o.EdgeCache = 10 * time.Second },
 		identity(gate.IdentityHeader{Name: "X-Partner", Constant: "crm"}, gate.IdentityHeader{Name: "X-Token", Fingerprint: true}))
+}
+
+// TestCachedDecisionThatTellsOfClaimsAllocatesOnce: their texts are those that lie
+// with the verdict.
+func TestCachedDecisionThatTellsOfClaimsAllocatesOnce(t *testing.T) {
+	testCachedDecision(t, 1, identity(gate.IdentityHeader{Name: "X-Sub", Claim: []string{"sub"}},
+		gate.IdentityHeader{Name: "X-Org", Claim: []string{"org", "id"}}, gate.IdentityHeader{Name: "X-Token", Fingerprint: true}))
+}
+
+// TestCachedDecisionInOtherWordsAllocatesNothing, refused or not.
+func TestCachedDecisionInOtherWordsAllocatesNothing(t *testing.T) {
+	testCachedDecision(t, 0, worded(wordings["names a request"])) // nobody has named it
 }
 
 // testCachedDecision allows as many allocations for a good token, and none for others.
