@@ -234,7 +234,7 @@ func lines(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 
 // get is a request whose Authorization header has this value.
 func get(authorization string) string {
-	return "GET /auth HTTP/1.1\nHost: gateway\nAuthorization: " + authorization + "\n\n"
+	return "GET /auth/ HTTP/1.1\nHost: gateway\nAuthorization: " + authorization + "\n\n"
 }
 
 func (r reply) reason() string { return r.Header.Get("X-Bearergate-Reason") }

@@ -2,7 +2,8 @@
 // auth_request, Envoy's HTTP ext_authz, Caddy forward_auth and their like.
 //
 // It answers any method at /auth and at any path below it, with 200 or with the
-// refusal. It promises that it reads the credential from the Authorization
+// refusal. An edge that has to be told to take the token off, as Envoy, asks below
+// /auth. It promises that it reads the credential from the Authorization
 // header alone, never a body, and that what it answers on its own account is
 // never a 2xx. It decides nothing; package gate does.
 package authrequest
@@ -178,11 +179,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	d := h.decide(r)
 	reply := h.gate.Reply(&d)
-	header := w.Header()
 	if d.Outcome() != gate.Allow || reply.Status != http.StatusOK {
 		h.refuse(w, r, reply)
 		return
 	}
+	if d.Reason == gate.Valid && len(r.URL.Path) == len(Prefix) && len(reply.Identity) == 0 && h.keep.dependsOn == nil {
+		// There is nothing to tell: Envoy, which has to be told to take the token off,
+		// asks below the prefix. To touch the header costs net/http a copy of it.
+		return
+	}
+	header := w.Header()
 	a := &h.allowed[d.Policy]
 	// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
 	header["X-Envoy-Auth-Headers-To-Remove"] = a.remove

@@ -194,7 +194,7 @@ func get(t *testing.T, address, path string, headers ...string) reply {
 // ask asks the HTTP face about a token.
 func (g *running) ask(t *testing.T, token string) reply {
 	t.Helper()
-	return get(t, g.Address(config.AuthRequest), "/auth", "Authorization", "Bearer "+token)
+	return get(t, g.Address(config.AuthRequest), "/auth/", "Authorization", "Bearer "+token)
 }
 
 // envoy is a connection to the gRPC face.

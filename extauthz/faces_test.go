@@ -93,7 +93,7 @@ func askHTTP(t *testing.T, addr net.Addr, values []string, target string) answer
 	}
 	defer conn.Close()
 	var text strings.Builder
-	text.WriteString("GET /auth HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nX-Original-URI: " + target + "\r\n")
+	text.WriteString("GET /auth/ HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nX-Original-URI: " + target + "\r\n")
 	for _, value := range values {
 		text.WriteString("Authorization: " + value + "\r\n")
 	}
