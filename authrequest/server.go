@@ -183,7 +183,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, reply)
 		return
 	}
-	if d.Reason == gate.Valid && len(r.URL.Path) == len(Prefix) && len(reply.Identity) == 0 && h.keep.dependsOn == nil {
+	if d.Reason == gate.Valid && len(r.URL.Path) == len(Prefix) && len(reply.Identity) == 0 && h.keep.dependsOn == nil && h.allowed[d.Policy].token == nil {
 		// There is nothing to tell: Envoy, which has to be told to take the token off,
 		// asks below the prefix. To touch the header costs net/http a copy of it.
 		return

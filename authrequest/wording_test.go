@@ -55,6 +55,17 @@ func TestBodiesForEdgesThatReadNone(t *testing.T) {
 	}
 }
 
+// TestAnEdgeIsToldToLeaveTheToken, wherever it asks: nginx and Caddy take it off else.
+func TestAnEdgeIsToldToLeaveTheToken(t *testing.T) {
+	f := startTCP(t, authrequest.Options{}, keepToken)
+	for _, path := range []string{"/auth", "/auth/", "/auth/x"} {
+		got := f.ask(t, "GET "+path+" HTTP/1.1\nHost: gateway\nAuthorization: Bearer "+goodToken+"\n\n")
+		if token := got.Header["X-Bearergate-Token"]; got.StatusCode != http.StatusOK || !slices.Equal(token, []string{"keep"}) {
+			t.Errorf("%s: %d %v", path, got.StatusCode, got.Header)
+		}
+	}
+}
+
 // TestWhatIsMissingInATokenIsTakenOff: Envoy is told to, and other edges get no header.
 func TestWhatIsMissingInATokenIsTakenOff(t *testing.T) {
 	claims, err := verifier.ParseClaims([]byte(`{"sub":"somebody","ends":"a\r\nX-Admin: yes"}`))

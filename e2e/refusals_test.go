@@ -360,7 +360,7 @@ func testForwardToken(t *testing.T, r *run) {
 	// An API of its own: what reaches the others is searched for tokens.
 	s := &stack{run: r, api: newAPI(t), endpoint: startEndpoint(t, r)}
 	s.gateway = r.startGateway(t, "gateway that leaves the token", settings{
-		timeout: "3s", endpoint: s.endpoint.url(), policy: "{forward_token: keep, edge_cache: 30s}",
+		timeout: "3s", endpoint: s.endpoint.url(), policy: "{forward_token: keep}",
 	})
 	for _, kind := range edgeKinds() {
 		kind.name += ", leaving the token"
