@@ -206,6 +206,12 @@ func (g *Gateway) commit(ctx context.Context, next *change) {
 	for _, d := range next.doors {
 		if !isNew(d) {
 			d.use(next.made)
+			continue
+		}
+		for _, old := range g.doors { // requests may come over its connections yet
+			if old.name == d.name && old.kind == d.kind {
+				old.use(next.made)
+			}
 		}
 	}
 	before, gone := g.config, g.doors

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/bearergate/bearergate/config"
 	"github.com/bearergate/bearergate/crmnow"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+	"github.com/bearergate/bearergate/watch"
 )
 
 // reloading is a gateway with a configuration file of its own.
@@ -159,7 +161,7 @@ func TestAReloadChangesTheAnswersAndKeepsWhatIsKnown(t *testing.T) {
 }
 
 func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
-	inUse := taken(t)
+	inUse, opened := taken(t), free(t)
 	e := local(t)
 	good := everywhere + asking(e.URL()) + fmt.Sprintf(realm, "one")
 	certificate := newTLS(t, http.NotFoundHandler())
@@ -170,7 +172,7 @@ func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
 		"wrong YAML":       {func(t *testing.T, g *reloading) { g.write(t, good+"}") }, ":"},
 		"an unknown field": {func(t *testing.T, g *reloading) { g.write(t, good+"realms: x\n") }, ":6:1: realms: "},
 		"a taken address": {func(t *testing.T, g *reloading) {
-			g.write(t, strings.Replace(good, `admin: {`, `more: [{name: new, auth_request: {address: "127.0.0.1:0"}}, {name: taken, ext_authz: {address: "`+inUse+`"}}], admin: {`, 1))
+			g.write(t, strings.Replace(good, `admin: {`, `more: [{name: new, auth_request: {address: "`+opened+`"}}, {name: taken, ext_authz: {address: "`+inUse+`"}}], admin: {`, 1))
 		}, ": listeners.more[1].ext_authz.address: " + inUse + ": bind: address already in use; stop what listens there, or write another address"},
 		"an empty file": {func(t *testing.T, g *reloading) { g.write(t, "") }, ":"},
 		"no file": {func(t *testing.T, g *reloading) {
@@ -201,6 +203,7 @@ func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
 			if err == nil || got.Result != admin.Refused || got.Error != err.Error() || !strings.HasPrefix(err.Error(), g.file+test.want) {
 				t.Fatalf("the reload ends with %+v, %v; want %s%s", got, err, g.file, test.want)
 			}
+			expectClosed(t, opened)
 			if g.realm(t) != "one" {
 				t.Errorf("the realm is %q", g.realm(t))
 			}
@@ -377,6 +380,61 @@ func TestSecretsAreReadAgainWhenTheirFilesChange(t *testing.T) {
 				t.Error("a secret that cannot be used changed what is believed")
 			}
 		})
+	}
+}
+
+// TestFilesOfAnotherConfigurationAreWatchedAtOnce, and not only looked at now and
+// then: in a folder that did not matter before.
+func TestFilesOfAnotherConfigurationAreWatchedAtOnce(t *testing.T) {
+	e := local(t)
+	g := runFrom(t, everywhere+asking(e.URL()))
+	secret := filepath.Join(t.TempDir(), "edge.txt")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(secret, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("the-first-secret-of-all")
+	begin := time.Now()
+	g.become(t, strings.Replace(everywhere, "auth_request: {", fmt.Sprintf("auth_request: {trust: {secret: {file: %q}}, ", secret), 1)+asking(e.URL()))
+	put("another-secret-by-now")
+	eventually(t, "the other secret", func() bool { return g.realmWith(t, "another-secret-by-now") != "" })
+	if took := time.Since(begin); took >= watch.Interval {
+		t.Errorf("it came by the interval, after %v", took)
+	}
+}
+
+// TestAReloadBeforeTheStartCounts: what it takes away is gone, though nobody served
+// there.
+func TestAReloadBeforeTheStartCounts(t *testing.T) {
+	e := local(t)
+	file := filepath.Join(t.TempDir(), "b.yaml")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(everywhere + asking(e.URL()))
+	c, source, err := config.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := config.NewGateway(t.Context(), c, (&journal{}).logger(), "test", config.From(source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := g.Address(config.ExtAuthz)
+	put(strings.Replace(everywhere, `ext_authz: {address: "127.0.0.1:0"}, `, "", 1) + asking(e.URL()))
+	if got, err := g.Reload(t.Context()); err != nil || got.Result != admin.Applied {
+		t.Errorf("the reload ends with %+v, %v", got, err)
+	}
+	eventually(t, "end of the listener", func() bool { return !listens(t, gone) })
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := g.Run(ctx); err != nil {
+		t.Error(err)
 	}
 }
 
