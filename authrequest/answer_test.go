@@ -67,6 +67,7 @@ func TestEveryKindOfAnswer(t *testing.T) {
 				want.Del("X-Envoy-Auth-Headers-To-Remove")
 				if test.status == http.StatusOK {
 					want.Set("X-Bearergate-Token", "keep")
+					want.Set("X-Bearergate-Reason", "valid") // where there is something to tell, all is told
 				}
 			}
 			delete(got.Header, "Date")
