@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/listen"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+	"github.com/bearergate/bearergate/traces"
 	"github.com/bearergate/bearergate/verifier"
 )
 
@@ -32,6 +34,7 @@ const (
 type Gateway struct {
 	logger    *slog.Logger
 	requests  *gate.RequestLog
+	traces    *traces.Tracer // nil if the environment wants none
 	metrics   *admin.Metrics
 	admin     *admin.Server // what all admin listeners show; it has none itself
 	health    atomic.Pointer[healthOf]
@@ -130,6 +133,10 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	if g.parser, err = bearer.NewParser(0); err != nil {
 		return nil, err
 	}
+	if g.traces, err = traces.FromEnvironment(ctx, os.LookupEnv, version, g.untraced); err != nil {
+		return nil, err
+	}
+	g.verifiers.traces = g.traces
 	next, err := g.prepare(ctx, c)
 	if err != nil {
 		return nil, err
@@ -322,6 +329,20 @@ func (g *Gateway) finish(ctx context.Context, listener string, at *desk) {
 	}
 }
 
+// untraced says that traces were not sent.
+func (g *Gateway) untraced(err error) {
+	g.logger.Warn("traces were not sent; is the collector that OTEL_EXPORTER_OTLP_ENDPOINT names there?", slog.Any("error", err))
+}
+
+// closeTraces sends the last traces, unless their collector is slow.
+func (g *Gateway) closeTraces() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := g.traces.Close(ctx); err != nil {
+		g.logger.Warn("the last traces were not sent", slog.Any("error", err))
+	}
+}
+
 // close frees all that the gateway holds, also when it was never run.
 func (g *Gateway) close() {
 	g.cutOff(errShutdownTimeout)
@@ -331,6 +352,7 @@ func (g *Gateway) close() {
 		_ = d.socket.Close()
 	}
 	g.verifiers.close()
+	g.closeTraces()
 	g.inherited.Close()
 	g.source.Close()
 }

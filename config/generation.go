@@ -101,6 +101,7 @@ func (g *Gateway) makeGates(c *configv1.Config, made *generation) error {
 			Decided:   g.metrics.Decisions(e.name, router.Names(), shadowed),
 			Panicked:  g.panicked,
 			Log:       g.requests,
+			Trace:     g.traces.Decisions(e.name, router.Names()),
 		})
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ import (
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/bearer"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+	"github.com/bearergate/bearergate/traces"
 	"github.com/bearergate/bearergate/verifier"
 )
 
@@ -31,6 +32,7 @@ type verifierPool struct {
 	logger   *slog.Logger
 	panicked func(*verifier.Panic)
 	version  string
+	traces   *traces.Tracer
 	// refused, if set, is told of tokens that verifiers find not good, and why.
 	refused func(verifier, why string)
 
@@ -194,7 +196,7 @@ func (vp *verifierPool) build(s *stack, cache *configv1.Cache) error {
 	if err != nil {
 		return err
 	}
-	guard, err := verifier.NewGuard(verifier.NewMeasured(last, s.count), verifier.GuardOptions{
+	guard, err := verifier.NewGuard(verifier.NewMeasured(vp.traces.Calls(v.GetName(), last), s.count), verifier.GuardOptions{
 		Name:       v.GetName(),
 		MaxCalls:   int(v.GetCalls().GetMax()),
 		Reserved:   int(v.GetCalls().GetReserved()),
@@ -224,6 +226,7 @@ func (vp *verifierPool) build(s *stack, cache *configv1.Cache) error {
 		StaleIfError:  cache.GetStaleIfError().AsDuration(),
 		Timeout:       longestCall(v),
 		Panicked:      vp.panicked,
+		Trace:         vp.traces.Cache(v.GetName()),
 	})
 	if err != nil {
 		return err

@@ -45,6 +45,8 @@ type Options struct {
 	Decided func(Tally)
 	// Panicked, if set, is told of each panic that was turned into a 503.
 	Panicked func(*verifier.Panic)
+	// Trace, if set, traces each decision.
+	Trace Trace
 	// Log gets lines about requests; nil means that Logger does.
 	Log *RequestLog
 	// Logger gets lines about refused requests if there is no Log; nil means none.
@@ -68,6 +70,11 @@ type Tally struct {
 	Fingerprint string
 }
 
+// Trace is told when a decision begins, and which headers can be found. The context
+// that it returns is that of the decision; the function is told how it ended. A
+// tally's fingerprint is there if the request waited or was refused for its token.
+type Trace func(ctx context.Context, headers Headers) (context.Context, func(*Tally))
+
 // Sampled is of how many decisions that wait for nobody one is measured: to read
 // the clock would be felt (BenchmarkDecideCached).
 const Sampled = 64
@@ -79,6 +86,7 @@ type Gate struct {
 	policies []*ruling
 	decided  func(Tally)
 	panicked func(*verifier.Panic)
+	trace    Trace
 	log      *listenerLog
 }
 
@@ -89,7 +97,7 @@ func New(o Options) (*Gate, error) {
 	}
 	g := &Gate{
 		parser: o.Parser, router: o.Router,
-		decided: o.Decided, panicked: o.Panicked,
+		decided: o.Decided, panicked: o.Panicked, trace: o.Trace,
 	}
 	if o.Log == nil {
 		o.Log = NewRequestLog(o.Logger)
@@ -184,14 +192,35 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 			d = g.Recovered(value)
 		}
 	}()
+	if g.trace != nil {
+		return g.traced(ctx, &r)
+	}
+	return g.observed(ctx, &r)
+}
+
+// traced decides, and has it traced.
+func (g *Gate) traced(ctx context.Context, r *Request) (d Decision) {
+	ctx, end := g.trace(ctx, r.Headers)
+	defer func() { // also if it panics
+		tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
+		if d.waited > 0 || d.Reason.HasVerdict() && d.Reason.Outcome() != Allow {
+			tally.Fingerprint = string(d.fingerprint[:])
+		}
+		end(&tally)
+	}()
+	return g.observed(ctx, r)
+}
+
+// observed decides, and counts and logs it.
+func (g *Gate) observed(ctx context.Context, r *Request) (d Decision) {
 	chance := rand.Uint32() //nolint:gosec // nobody gains by guessing it
 	if chance%Sampled == 0 {
-		d = g.measure(ctx, &r)
+		d = g.measure(ctx, r)
 	} else {
-		d = g.count(ctx, &r)
+		d = g.count(ctx, r)
 	}
 	if g.log.wants(chance/Sampled) && d.Reason.Outcome() == Allow {
-		g.tellAllowed(&d, &r)
+		g.tellAllowed(&d, r)
 	}
 	return d
 }

@@ -114,3 +114,43 @@ func TestADecisionTakesAsLongAsItsVerdict(t *testing.T) {
 		}
 	})
 }
+
+// TestEachDecisionIsTraced, also one that ends in a panic, in the context that the
+// trace gives it.
+func TestEachDecisionIsTraced(t *testing.T) {
+	type key struct{}
+	var ended []gate.Tally
+	asked := verify(func(ctx context.Context, token bearer.Token) (verifier.Verdict, error) {
+		if ctx.Value(key{}) != "here" {
+			t.Error("it is asked in another context")
+		}
+		if token.Reveal() != canary {
+			panic("x")
+		}
+		return verifier.Verdict{Valid: true, Source: verifier.FromCache}, nil
+	})
+	g := newGate(t, asked, func(o *gate.Options) {
+		o.Trace = func(ctx context.Context, headers gate.Headers) (context.Context, func(*gate.Tally)) {
+			if headers.Header("traceparent") != "the edge's" {
+				t.Error("it does not find the headers")
+			}
+			return context.WithValue(ctx, key{}, "here"), func(tally *gate.Tally) { ended = append(ended, *tally) }
+		}
+	})
+	for _, r := range []gate.Request{withToken(), with(), with("Bearer other")} {
+		r.Headers = headersOf{"traceparent": "the edge's"}
+		g.Decide(t.Context(), r)
+	}
+	want := []gate.Reason{gate.Valid, gate.MissingToken, gate.InternalError}
+	if len(ended) != len(want) {
+		t.Fatalf("%d have ended, want %d", len(ended), len(want))
+	}
+	for i, tally := range ended {
+		if tally.Reason != want[i] {
+			t.Errorf("decision %d is %v, want %v", i, tally.Reason, want[i])
+		}
+	}
+	if ended[0].Source != verifier.FromCache {
+		t.Errorf("it tells of %+v", ended[0])
+	}
+}

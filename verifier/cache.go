@@ -31,6 +31,8 @@ type CacheOptions struct {
 	// Panicked, if set, is told of each call that ended in a panic. It is called
 	// concurrently.
 	Panicked func(*Panic)
+	// Trace, if set, is told of questions that wait.
+	Trace *Trace
 }
 
 // Cache remembers the verdicts of the Verifier it wraps, and asks it once for
@@ -144,7 +146,12 @@ func (c *Cache) wait(ctx context.Context, t bearer.Token, begin instant) (Verdic
 	c.counted.misses.Add(1)
 	c.counted.waiting.Add(1)
 	defer c.counted.waiting.Add(-1)
+	done := func(Verdict, error) {}
+	if c.options.Trace != nil {
+		ctx, done = c.options.Trace.Wait(ctx)
+	}
 	v, err := c.ask(ctx, t)
+	done(v, err)
 	if err != nil || v.Source == FromEndpoint || v.Source == FromStale { // else nobody was waited for
 		v.Waited = max(time.Duration(c.clock.now().mono-begin.mono), 1)
 	}
@@ -190,7 +197,7 @@ func (c *Cache) refresh(t bearer.Token) {
 		return nil
 	}, func(f *flight) {
 		c.counted.refreshed.Add(1)
-		c.fly(t, f)
+		c.fly(c.flights.ctx, t, f)
 	})
 }
 
@@ -205,7 +212,7 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 		}
 		f, early, e, err := c.flights.join(&d,
 			func() *entry { return c.find(&d, c.clock.now()) },
-			func(f *flight) { c.fly(t, f) })
+			func(f *flight) { c.fly(c.detached(ctx), t, f) })
 		if err != nil {
 			return Verdict{}, err
 		}
@@ -267,12 +274,21 @@ func (c *Cache) gaveUp(ctx context.Context) error {
 	return &NoAnswer{Verifier: c.options.Name, Problem: problem, Cause: context.Cause(ctx)}
 }
 
+// detached is the context of a call that a question causes: it has nothing of the
+// question's but its trace.
+func (c *Cache) detached(ctx context.Context) context.Context {
+	if c.options.Trace == nil {
+		return c.flights.ctx
+	}
+	return c.options.Trace.Carry(ctx, c.flights.ctx)
+}
+
 // fly makes the call for all who join the flight, and keeps what it brings.
-func (c *Cache) fly(t bearer.Token, f *flight) {
+func (c *Cache) fly(ctx context.Context, t bearer.Token, f *flight) {
 	old := c.good.find(&f.digest)
 	// Also if that verdict has ended.
 	wasGood := old != nil && old.learnt.since(c.clock.now()) < MaxLife
-	ctx, cancel := context.WithTimeout(withRank(c.flights.ctx, wasGood), c.options.Timeout)
+	ctx, cancel := context.WithTimeout(withRank(ctx, wasGood), c.options.Timeout)
 	v, err := call(ctx, c.next, t)
 	cancel()
 	if err != nil {
