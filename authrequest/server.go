@@ -131,6 +131,8 @@ type allowed struct {
 	remove []string
 	// token says that the API is to see the token.
 	token []string
+	// quiet says that, at Prefix itself, a good token's answer has nothing to tell.
+	quiet bool
 }
 
 func newHandler(g *gate.Gate, t Trust) *handler {
@@ -143,6 +145,7 @@ func newHandler(g *gate.Gate, t Trust) *handler {
 		if p.KeepToken {
 			a.token = keepsToken
 		}
+		a.quiet = len(p.Identity) == 0 && a.token == nil && h.keep.dependsOn == nil
 		h.allowed = append(h.allowed, a)
 	}
 	return h
@@ -183,13 +186,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, reply)
 		return
 	}
-	if d.Reason == gate.Valid && len(r.URL.Path) == len(Prefix) && len(reply.Identity) == 0 && h.keep.dependsOn == nil && h.allowed[d.Policy].token == nil {
-		// There is nothing to tell: Envoy, which has to be told to take the token off,
-		// asks below the prefix. To touch the header costs net/http a copy of it.
-		return
+	a := &h.allowed[d.Policy]
+	// Envoy, which has to be told to take the token off, always asks below the prefix.
+	if a.quiet && d.Reason == gate.Valid && len(r.URL.Path) == len(Prefix) {
+		return // to touch the header costs net/http a copy of it
 	}
 	header := w.Header()
-	a := &h.allowed[d.Policy]
 	// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
 	header["X-Envoy-Auth-Headers-To-Remove"] = a.remove
 	if a.token != nil {
