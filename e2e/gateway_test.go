@@ -16,6 +16,7 @@ import (
 type gateway struct {
 	*process
 	settings settings // with the addresses that it has
+	file     string   // of its configuration
 }
 
 // buildCommand builds the command as its users do, and with the race detector when
@@ -79,7 +80,7 @@ func (r *run) startGateway(t *testing.T, name string, s settings) *gateway {
 	if err := os.WriteFile(file, []byte(s.yaml()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{settings: s}
+	g := &gateway{settings: s, file: file}
 	g.process = r.start(t, name, func(ctx context.Context) (*exec.Cmd, error) {
 		cmd := exec.CommandContext(ctx, r.command, append([]string{"serve", "--config", file}, s.flags...)...)
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

@@ -154,6 +154,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testAttacks(t, r)
 		})
+		t.Run("while the gateway reads its configuration again", func(t *testing.T) {
+			t.Parallel()
+			testReload(t, r)
+		})
 		t.Run("while two gateways are restarted", func(t *testing.T) {
 			t.Parallel()
 			testRolling(t, r)
