@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
 	if !chosen {
-		if err := flag.Set("test.parallel", "32"); err != nil {
+		if err := flag.Set("test.parallel", "16"); err != nil {
 			panic(err)
 		}
 	}
@@ -149,6 +149,10 @@ func TestBehindRealProxies(t *testing.T) {
 		t.Run("about which PHP is asked", func(t *testing.T) {
 			t.Parallel()
 			testPHP(t, r)
+		})
+		t.Run("about which Caddy asks anew", func(t *testing.T) {
+			t.Parallel()
+			testQuestions(t, r)
 		})
 		t.Run("that attack", func(t *testing.T) {
 			t.Parallel()
