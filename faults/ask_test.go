@@ -92,7 +92,7 @@ func (g *gateway) try(f face, token string) (answer, error) {
 }
 
 func (g *gateway) askHTTP(ctx context.Context, token string) (answer, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Address(config.AuthRequest)+"/auth", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Address(config.AuthRequest)+"/auth/", http.NoBody)
 	if err != nil {
 		return answer{}, err
 	}

@@ -3,6 +3,7 @@ package verifier_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bearergate/bearergate/bearer"
@@ -16,6 +17,7 @@ func TestWhatACacheCounts(t *testing.T) {
 			want := verifier.CacheStats{Good: verifier.PartStats{Most: 8}, Refused: verifier.PartStats{Most: 2}}
 			same := func(when string) {
 				t.Helper()
+				synctest.Wait() // flights land after who waited for them is told
 				if got := c.Stats(); got != want {
 					t.Errorf("%s it counts %+v, want %+v", when, got, want)
 				}
