@@ -152,11 +152,17 @@ func (p *Parser) ParseToken(value string) (Token, error) {
 	}, nil
 }
 
-const scheme = "bearer"
+const (
+	scheme = "bearer"
+	usual  = "Bearer " // how nearly all write it
+)
 
 // cutScheme takes the auth-scheme and the 1*SP after it off a header value
 // (RFC 9110 §11.4; the scheme's case does not matter, §11.1).
 func cutScheme(header string) (string, error) {
+	if len(header) > len(usual) && header[:len(usual)] == usual && header[len(usual)] > ' ' {
+		return header[len(usual):], nil
+	}
 	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
 		return "", errOtherScheme
 	}
@@ -240,13 +246,23 @@ var tokenChar = func() (table [256]uint8) {
 	return table
 }()
 
-// Tokens up to this length are digested on the stack.
-const shortToken = 224
+// Tokens up to these lengths are digested on the stack. The usual ones have a place
+// of their own, since it is cleared each time.
+const (
+	usualToken = 52
+	shortToken = 224
+)
 
 // digest returns SHA-256(key || value). The key comes first and has a fixed
 // length, so the digests of a secret key are unpredictable; that such a digest
 // could be extended does not matter, because none leaves the process.
 func (p *Parser) digest(value string) Digest {
+	if len(value) <= usualToken {
+		var buf [len(p.key) + usualToken]byte
+		copy(buf[:], p.key[:])
+		n := copy(buf[len(p.key):], value)
+		return sha256.Sum256(buf[:len(p.key)+n])
+	}
 	if len(value) <= shortToken {
 		var buf [len(p.key) + shortToken]byte
 		copy(buf[:], p.key[:])

@@ -193,13 +193,15 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 		}
 	}()
 	if g.trace != nil {
-		return g.traced(ctx, &r)
+		g.traced(ctx, &r, &d)
+	} else {
+		g.observed(ctx, &r, &d)
 	}
-	return g.observed(ctx, &r)
+	return d
 }
 
 // traced decides, and has it traced.
-func (g *Gate) traced(ctx context.Context, r *Request) (d Decision) {
+func (g *Gate) traced(ctx context.Context, r *Request, d *Decision) {
 	ctx, end := g.trace(ctx, r.Headers)
 	defer func() { // also if it panics
 		tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
@@ -208,21 +210,21 @@ func (g *Gate) traced(ctx context.Context, r *Request) (d Decision) {
 		}
 		end(&tally)
 	}()
-	return g.observed(ctx, r)
+	g.observed(ctx, r, d)
 }
 
-// observed decides, and counts and logs it.
-func (g *Gate) observed(ctx context.Context, r *Request) (d Decision) {
+// observed decides, and counts and logs it. Here and below the decision is made in
+// its place: to hand it up costs more than to make it.
+func (g *Gate) observed(ctx context.Context, r *Request, d *Decision) {
 	chance := rand.Uint32() //nolint:gosec // nobody gains by guessing it
 	if chance%Sampled == 0 {
-		d = g.measure(ctx, r)
+		g.measure(ctx, r, d)
 	} else {
-		d = g.count(ctx, r)
+		g.count(ctx, r, d)
 	}
 	if g.log.wants(chance/Sampled) && d.Reason.Outcome() == Allow {
-		g.tellAllowed(&d, r)
+		g.tellAllowed(d, r)
 	}
-	return d
 }
 
 // tellAllowed writes a line about an allowed request.
@@ -235,15 +237,14 @@ func (g *Gate) tellAllowed(d *Decision, r *Request) {
 }
 
 // count decides, and counts it.
-func (g *Gate) count(ctx context.Context, r *Request) Decision {
-	d := g.decide(ctx, r)
-	g.name(&d, r)
+func (g *Gate) count(ctx context.Context, r *Request, d *Decision) {
+	g.decide(ctx, r, d)
+	g.name(d, r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
 	if d.waited > 0 {
 		tally.Took, tally.Fingerprint = d.waited, string(d.fingerprint[:])
 	}
 	g.decided(tally)
-	return d
 }
 
 // name has a refusal say which request it is about, if the policy's words do.
@@ -254,10 +255,10 @@ func (g *Gate) name(d *Decision, r *Request) {
 }
 
 // measure decides, and tells how long that took.
-func (g *Gate) measure(ctx context.Context, r *Request) Decision {
+func (g *Gate) measure(ctx context.Context, r *Request, d *Decision) {
 	begin := time.Now()
-	d := g.decide(ctx, r)
-	g.name(&d, r)
+	g.decide(ctx, r, d)
+	g.name(d, r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
 	if d.Reason.HasVerdict() || d.waited > 0 {
 		tally.Took = max(time.Since(begin), 1)
@@ -266,69 +267,72 @@ func (g *Gate) measure(ctx context.Context, r *Request) Decision {
 		tally.Fingerprint = string(d.fingerprint[:])
 	}
 	g.decided(tally)
-	return d
 }
 
-func (g *Gate) decide(ctx context.Context, r *Request) Decision {
+func (g *Gate) decide(ctx context.Context, r *Request, d *Decision) {
 	index := policy.Default
 	if g.router != nil {
 		var err error
 		if index, err = g.router.Choose(&r.Facts); err != nil {
-			return g.unclear(r, err)
+			*d = g.unclear(r, err)
+			return
 		}
 	}
 	p := g.policies[index]
-	d := g.judge(ctx, p, r)
+	g.judge(ctx, p, r, d)
 	d.Policy = index
 	d.Shadow = d.Reason.Outcome() != Allow && p.inShadow()
-	return d
 }
 
 // inShadow reports whether what the policy refuses is let through.
 func (p *ruling) inShadow() bool { return !p.Shadow.IsZero() && time.Now().Before(p.Shadow) }
 
 // judge decides about a request by a policy.
-func (g *Gate) judge(ctx context.Context, p *ruling, r *Request) Decision {
+func (g *Gate) judge(ctx context.Context, p *ruling, r *Request, d *Decision) {
 	switch {
 	case p.Public:
-		return Decision{Reason: PublicRoute}
+		d.Reason = PublicRoute
+		return
 	case p.Preflight && r.Preflight && r.Method == http.MethodOptions:
-		return Decision{Reason: Preflight}
+		d.Reason = Preflight
+		return
 	}
 	t, err := g.parser.Parse(r.Authorization)
 	if err != nil {
-		return g.unread(p, err, r)
+		*d = g.unread(p, err, r)
+		return
 	}
 	v, err := p.Verifier.Verify(ctx, t)
 	switch {
 	case err != nil:
-		d := g.unanswered(p, t, r, err)
+		*d = g.unanswered(p, t, r, err)
 		d.waited = v.Waited
 		t.AppendFingerprint(d.fingerprint[:0])
-		return d
+		return
 	case !v.Valid:
-		return g.refused(p, InvalidToken, t, &v, r, nil)
+		*d = g.refused(p, InvalidToken, t, &v, r, nil)
+		return
 	}
 	keep := p.keeping.of(&v)
 	if p.Requirement != nil {
 		now := time.Now()
 		if err := p.Requirement.Judge(&r.Facts, v.Claims, now); err != nil {
-			return g.refused(p, InsufficientScope, t, &v, r, err)
+			*d = g.refused(p, InsufficientScope, t, &v, r, err)
+			return
 		}
 		if keep > 0 {
 			keep = min(keep, p.Requirement.Lasts(v.Claims, now).Truncate(time.Second))
 		}
 	}
-	d := Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep, waited: v.Waited}
+	*d = Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep, waited: v.Waited}
 	if d.waited > 0 {
 		t.AppendFingerprint(d.fingerprint[:0])
 	}
 	if p.replies.personal {
-		if err := p.replies.allow(&d, t, v.Claims); err != nil {
-			return g.refused(p, UnusableClaim, t, &v, r, err)
+		if err := p.replies.allow(d, t, v.Claims); err != nil {
+			*d = g.refused(p, UnusableClaim, t, &v, r, err)
 		}
 	}
-	return d
 }
 
 // refused decides about a request whose token is not good, or not good for it.

@@ -170,13 +170,15 @@ func (c *Cache) find(d *bearer.Digest, now instant) *entry {
 }
 
 func (c *Cache) verdict(e *entry, now instant, source Source) Verdict {
-	learnt := c.clock.time(e.learnt)
 	life := e.life
 	if source == FromStale {
 		life = e.limit
 	}
-	until := learnt.Add(life.duration() - e.learnt.lag(now))
-	return Verdict{Valid: e.valid, Source: source, Learnt: learnt, Until: until, Claims: e.claims}
+	left := life.duration() - e.learnt.lag(now)
+	return Verdict{
+		Valid: e.valid, Source: source, Claims: e.claims,
+		Learnt: c.clock.time(e.learnt), Until: c.clock.time(instant{mono: e.learnt.mono + int64(left)}),
+	}
 }
 
 func (c *Cache) denied(d *denial) Verdict {
