@@ -35,7 +35,8 @@ func TestEveryKindOfAnswer(t *testing.T) {
 		{"a good token, where nginx asks", "GET /auth HTTP/1.1\nHost: gateway\nAuthorization: Bearer " + goodToken + "\n\n", 200, http.Header{}, ""},
 		{
 			"a good token, where Envoy asks", get("Bearer " + goodToken), 200,
-			http.Header{"X-Bearergate-Reason": {"valid"}, "X-Envoy-Auth-Headers-To-Remove": {"authorization"}}, "",
+			http.Header{"X-Bearergate-Reason": {"valid"}, "X-Envoy-Auth-Headers-To-Remove": {"authorization"}},
+			"",
 		},
 		{"no header", "GET /auth HTTP/1.1\nHost: gateway\n\n", 401, refusal("missing_token", "Www-Authenticate", challenge), notAllowed},
 		{"an empty header", get(""), 401, refusal("missing_token", "Www-Authenticate", challenge), notAllowed},
