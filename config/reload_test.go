@@ -690,6 +690,31 @@ func TestAVerifierThatComesBackIsCountedAgain(t *testing.T) {
 	}
 }
 
+// TestSeriesGoWithThePolicyOfAListener: of one that a listener serves no more, and of
+// one that is not there any more.
+func TestSeriesGoWithThePolicyOfAListener(t *testing.T) {
+	e := local(t)
+	text := func(served, policies string) string {
+		return strings.Replace(everywhere, "ext_authz: {", "ext_authz: {policies: ["+served+"], ", 1) + asking(e.URL()) + "policies: [" + policies + "]\n"
+	}
+	g := runFrom(t, text("one, two", "{name: one}, {name: two}"))
+	has := func(listener, policy string) bool {
+		t.Helper()
+		return strings.Contains(get(t, g.Address(config.Admin), "/metrics").body, fmt.Sprintf(`{enforced="true",listener=%q,policy=%q,`, listener, policy))
+	}
+	if !has("ext_authz", "two") || !has("auth_request", "two") || !has("auth_request", "one") {
+		t.Fatal("there are no series")
+	}
+	g.become(t, text("one", "{name: one}, {name: two}"))
+	if has("ext_authz", "two") || !has("auth_request", "two") || !has("ext_authz", "one") {
+		t.Error("there are other series than those of what is served")
+	}
+	g.become(t, text("two", "{name: two}"))
+	if has("ext_authz", "one") || has("auth_request", "one") || !has("ext_authz", "two") || !has("auth_request", "default") {
+		t.Error("there are other series than those of what is there")
+	}
+}
+
 func TestWhatNeedsARestartIsNamed(t *testing.T) {
 	e := local(t)
 	g := runFrom(t, everywhere+asking(e.URL())+"log: {format: json}\n")
