@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,6 +49,8 @@ type desk struct {
 	listener     net.Listener
 	server       server
 	certificates *certificates // nil if it speaks no TLS
+	served       bool          // somebody answers there, or has
+	leaving      atomic.Bool   // its listener was closed on purpose
 }
 
 // server is what all faces have.

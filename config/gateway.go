@@ -62,6 +62,8 @@ type Gateway struct {
 	mu     sync.Mutex
 	config *configv1.Config
 	doors  []*door
+	// leaving are doors whose connections are drained.
+	leaving []*door
 
 	serving  sync.WaitGroup
 	failed   chan error
@@ -69,6 +71,7 @@ type Gateway struct {
 	cut      context.Context //nolint:containedctx // the life of those
 	cutOff   context.CancelCauseFunc
 	others   chan struct{} // a sign that other files matter now
+	stopping chan struct{} // closed when the gateway stops
 }
 
 // Option changes how a Gateway is made, in ways that no configuration file should
@@ -116,7 +119,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		logger: logger, requests: gate.NewRequestLog(logger), metrics: admin.NewMetrics(version),
 		notify: func(Stage) {}, inForce: func(*configv1.Config) {},
 		format: c.GetLog().GetFormat(),
-		failed: make(chan error, 1), others: make(chan struct{}, 1),
+		failed: make(chan error, 1), others: make(chan struct{}, 1), stopping: make(chan struct{}),
 	}
 	g.cut, g.cutOff = context.WithCancelCause(context.Background())
 	g.panicked = panicReport(g.metrics, logger)
@@ -244,6 +247,7 @@ func (g *Gateway) stop(asked bool) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
 	g.stopped = true
+	close(g.stopping)
 	if asked {
 		g.logger.Info("stopping", slog.String("at_most", (g.drainDelay()+g.shutdownTimeout()).String()))
 	}
@@ -281,8 +285,9 @@ func (g *Gateway) beUnready() error {
 // serve answers at a door until its desk is closed.
 func (g *Gateway) serve(d *door) {
 	name, address, at := d.name, d.address(), d.desk
+	at.served = true
 	g.serving.Go(func() {
-		if err := at.server.Serve(at.listener); err != nil {
+		if err := at.server.Serve(at.listener); err != nil && !at.leaving.Load() {
 			select {
 			case g.failed <- fmt.Errorf("listener %s at %s failed: %w", name, address, err):
 			default: // one is enough to end with

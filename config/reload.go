@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bearergate/bearergate/admin"
+	"github.com/bearergate/bearergate/authrequest"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/watch"
 )
@@ -203,15 +204,10 @@ func (g *Gateway) discard(next *change) {
 func (g *Gateway) commit(ctx context.Context, next *change) {
 	g.inForce(next.config)
 	isNew := func(d *door) bool { return slices.Contains(next.desks, d.desk) }
-	for _, d := range next.doors {
-		if !isNew(d) {
-			d.use(next.made)
-			continue
-		}
-		for _, old := range g.doors { // requests may come over its connections yet
-			if old.name == d.name && old.kind == d.kind {
-				old.use(next.made)
-			}
+	// Those that stay, and those that go: requests may come over their connections yet.
+	for _, old := range g.leftOpen() {
+		if slices.ContainsFunc(next.doors, func(d *door) bool { return d.name == old.name && d.kind == old.kind }) {
+			old.use(next.made)
 		}
 	}
 	before, gone := g.config, g.doors
@@ -260,12 +256,51 @@ func (g *Gateway) leave(ctx context.Context, gone *door) {
 		g.metrics.ForgetCertificate(gone.name)
 	}
 	most := g.shutdownTimeout()
+	g.mu.Lock()
+	g.leaving = append(g.leaving, gone)
+	g.mu.Unlock()
 	g.draining.Go(func() {
 		drain, cancel := context.WithTimeoutCause(g.cut, most, errShutdownTimeout)
 		defer cancel()
+		g.askToGo(drain, gone.desk)
 		g.finish(drain, gone.name, gone.desk)
 		gone.desk.close()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.leaving = slices.DeleteFunc(g.leaving, func(d *door) bool { return d == gone })
 	})
+}
+
+// leftOpen are the doors of the configuration in force, and those whose connections
+// are drained yet.
+func (g *Gateway) leftOpen() []*door {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Concat(g.doors, g.leaving)
+}
+
+// goingTime is how long HTTP edges have to end their connections themselves.
+const goingTime = 2 * time.Second
+
+// askToGo takes no new connections at a desk, and has each reply say that it is the
+// last of its connection. net/http itself drops what it reads once it shuts down, and
+// a connection that was just made may have a request on its way; gRPC tells its
+// edges in time.
+func (g *Gateway) askToGo(ctx context.Context, at *desk) {
+	face, ok := at.server.(*authrequest.Server)
+	if !ok || !at.served {
+		return
+	}
+	at.leaving.Store(true)
+	_ = at.listener.Close()
+	face.Unready()
+	wait := time.NewTimer(goingTime)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+	case <-g.stopping:
+	}
 }
 
 // watchFiles reads files again when they change, until ctx ends: those of the
