@@ -187,24 +187,27 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &h.allowed[d.Policy]
-	// Envoy, which has to be told to take the token off, always asks below the prefix.
-	if a.quiet && d.Reason == gate.Valid && len(r.URL.Path) == len(Prefix) {
+	// Envoy's HTTP ext_authz has to be told what to take off, and always asks below the
+	// prefix; other edges' recipes take it off themselves.
+	below := len(r.URL.Path) > len(Prefix)
+	if a.quiet && d.Reason == gate.Valid && !below {
 		return // to touch the header costs net/http a copy of it
 	}
 	header := w.Header()
-	// Envoy's HTTP ext_authz reads this; other edges' recipes take the token off.
-	header["X-Envoy-Auth-Headers-To-Remove"] = a.remove
+	if below {
+		remove := a.remove
+		if d.Reason != gate.Valid || len(reply.Absent) > 0 {
+			remove = joined(h.gate.Removes(&d))
+		}
+		header["X-Envoy-Auth-Headers-To-Remove"] = remove
+	}
 	if a.token != nil {
 		header[gate.TokenHeader] = a.token
 	}
 	if d.Reason == gate.Valid {
-		if len(reply.Absent) > 0 {
-			header["X-Envoy-Auth-Headers-To-Remove"] = joined(h.gate.Removes(&d))
-		}
 		header[gate.ReasonHeader] = validReason
 		h.keep.tell(header, d.Keep)
 	} else {
-		header["X-Envoy-Auth-Headers-To-Remove"] = joined(h.gate.Removes(&d))
 		header[gate.ReasonHeader] = []string{d.Reason.String()}
 		h.keep.tell(header, 0)
 	}
