@@ -15,7 +15,7 @@ func newConfigCommand() *cobra.Command {
 		Short:   "Look at a configuration",
 		Example: "  bearergate config check --config bearergate.yaml",
 	}
-	cmd.AddCommand(newConfigCheckCommand())
+	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand())
 	return onlySubcommands(cmd)
 }
 
@@ -77,5 +77,44 @@ Warnings are about what serve takes and nobody means; they stand on standard err
 	}
 	configFlag(cmd, &file)
 	as.flag(cmd)
+	return cmd
+}
+
+func newConfigShowCommand() *cobra.Command {
+	var file, format string
+	cmd := &cobra.Command{
+		Use:   "show --config FILE",
+		Short: "Show a configuration as it is in force",
+		Long: `Read a configuration as serve does and show it as it is in force: every default filled in, and behind each value
+where it comes from: the line of the file, the environment, or the default. Nothing is started.
+
+No secret is shown. Of URLs the user, the password, the values in the query and the fragment are hidden. A text that holds
+variables is shown as it was written, with their names, unless it can only be an address, a path, a socket's mode or one of
+a few words.
+
+Exit code 0 if the configuration is good, 2 if not; config check says the same of what is wrong.`,
+		Example: "  bearergate config show --config bearergate.yaml",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			read, err := config.Read(file)
+			if err != nil {
+				return &ending{exitWrong, err}
+			}
+			write := read.YAML
+			if format == "json" {
+				write = read.JSON
+			}
+			text, err := write()
+			if err != nil {
+				return &ending{exitUnknown, err}
+			}
+			if _, err := cmd.OutOrStdout().Write(text); err != nil {
+				return &ending{exitUnknown, fmt.Errorf("standard output: %w", err)}
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &file)
+	addChoice(cmd, &format, "output", "o", "how to print: yaml or json", "yaml", "json")
 	return cmd
 }

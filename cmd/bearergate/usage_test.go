@@ -58,6 +58,8 @@ func TestWrongUseEndsWithTwoAndOneLine(t *testing.T) {
 		"serve bearergate.yaml":   "this command takes flags and no arguments; see bearergate serve --help",
 		"config check":            `required flag(s) "config" not set; see bearergate config check --help`,
 		"config check -o yaml":    "write one of text, json; see bearergate config check --help",
+		"config show":             `required flag(s) "config" not set; see bearergate config show --help`,
+		"config show -o text":     "write one of yaml, json; see bearergate config show --help",
 		"version -o xml":          "write one of text, json; see bearergate version --help",
 		"version 2":               "this command takes flags and no arguments; see bearergate version --help",
 		"quickstart --edge squid": "--edge squid: write one of envoy, nginx",
@@ -146,8 +148,8 @@ func TestCompletionKnowsCommands(t *testing.T) {
 	for line, want := range map[string]string{
 		"":             "completion config emulate explain help quickstart serve token verify version",
 		"help ":        "completion config emulate explain quickstart serve token verify version",
-		"help config ": "check",
-		"config ":      "check",
+		"help config ": "check show",
+		"config ":      "check show",
 		"serve ":       "",
 	} {
 		t.Run(line, func(t *testing.T) {
