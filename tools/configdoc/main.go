@@ -1,5 +1,6 @@
 // Configdoc writes docs/configuration.md, the page of every field of the configuration file: as a plugin of buf, from
-// the comments in config.proto, so that what operators read is what the schema says.
+// the comments in config.proto, so that what operators read is what the schema says. With the option output=schema it
+// writes the JSON Schema for editors instead, config/bearergate.schema.json.
 //
 // A test in config/ holds those comments against the code. The examples of refusals come from the files and messages
 // that another test there compares (its folder is the plugin's option refused), and the words around all this from
@@ -29,6 +30,7 @@ var page string
 func main() {
 	var options flag.FlagSet
 	refused := options.String("refused", "", "folder of refused files, each with its message in a .txt beside it")
+	output := options.String("output", "page", "what to write: page or schema")
 	protogen.Options{ParamFunc: options.Set}.Run(func(plugin *protogen.Plugin) error {
 		for _, file := range plugin.Files {
 			if !file.Generate {
@@ -38,11 +40,16 @@ func main() {
 				if message.Desc.FullName() != "bearergate.config.v1.Config" {
 					continue
 				}
-				text, err := write(message, *refused)
+				name := "configuration.md"
+				content := func() ([]byte, error) { return write(message, *refused) }
+				if *output == "schema" {
+					name, content = "bearergate.schema.json", func() ([]byte, error) { return writeSchema(message) }
+				}
+				text, err := content()
 				if err != nil {
 					return err
 				}
-				_, err = plugin.NewGeneratedFile("configuration.md", "").Write(text)
+				_, err = plugin.NewGeneratedFile(name, "").Write(text)
 				return err
 			}
 		}

@@ -42,7 +42,7 @@ const (
 // Inside { } and [ ] a value with ${NAME} needs quotes: {address: "${ADDRESS}"}.
 type Config struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where the gateway listens. A listener that is not named does not listen; ext_authz or auth_request must be.
+	// Where the gateway listens. A listener that is not named does not listen; ext_authz or auth_request must be. Needed.
 	Listeners *Listeners `protobuf:"bytes,1,opt,name=listeners,proto3" json:"listeners,omitempty"`
 	// Who can be asked whether a token is good. default_policy.verifiers says who is; names are unique.
 	Verifiers []*Verifier `protobuf:"bytes,2,rep,name=verifiers,proto3" json:"verifiers,omitempty"`
