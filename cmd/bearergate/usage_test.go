@@ -234,6 +234,22 @@ func TestConfigCheck(t *testing.T) {
 			}
 		}
 	})
+	t.Run("bad all over", func(t *testing.T) {
+		const all = "refused/mistakes-over-all-features.yaml"
+		r := parse(t, check(t, all, "--output", "json"), exitWrong)
+		if r.Good || len(r.Problems) != 61 {
+			t.Errorf("%d problems", len(r.Problems))
+		}
+		for _, p := range r.Problems {
+			if p.File != all || p.Line < 1 || p.Column < 1 || p.Field == "" || p.Text == "" {
+				t.Errorf("not whole: %+v", p)
+			}
+		}
+		// Text is for people, who begin with the first ones.
+		if text := check(t, all); strings.Count(text.stderr, "\n") != 51 || !strings.HasSuffix(text.stderr, "\nand 11 more; put these right first\n") {
+			t.Errorf("got %+v", text)
+		}
+	})
 	t.Run("hardly meant", func(t *testing.T) {
 		path := explainFile(t, warnedFile)
 		got := check(t, path)
