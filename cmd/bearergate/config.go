@@ -15,7 +15,7 @@ func newConfigCommand() *cobra.Command {
 		Short:   "Look at a configuration",
 		Example: "  bearergate config check --config bearergate.yaml",
 	}
-	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand())
+	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigInitCommand())
 	return onlySubcommands(cmd)
 }
 

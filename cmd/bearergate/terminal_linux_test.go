@@ -124,3 +124,33 @@ func TestEmulateIsReadableOnATerminal(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	p.told(t, "client secret: ")
 }
+
+func TestConfigInitAsksOnATerminal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := command("config", "init")
+	p.Dir = dir
+	controller, terminal := openTerminal(t)
+	p.Stdin, p.Stdout, p.Stderr = terminal, terminal, terminal
+	if _, err := controller.WriteString("nginx\n\n\ngateway.yaml\n"); err != nil {
+		t.Fatal(err)
+	}
+	p.run(t)
+	_ = terminal.Close() // the program has its own
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(p.err, controller) // ends with EIO when the program has ended
+	}()
+	if code := p.code(t); code != exitGood {
+		t.Errorf("ended with %d: %s", code, p.err.String())
+	}
+	<-read
+	text, err := os.ReadFile(dir + "/gateway.yaml")
+	if err != nil || !strings.Contains(string(text), "deploy/nginx/nginx.conf") {
+		t.Errorf("%v: %s\n%s", err, text, p.err.String())
+	}
+	if !strings.Contains(p.err.String(), "Which proxy? envoy, envoy-http, nginx, caddy [envoy]: ") {
+		t.Errorf("asked %s", p.err.String())
+	}
+}

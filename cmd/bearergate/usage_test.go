@@ -60,6 +60,8 @@ func TestWrongUseEndsWithTwoAndOneLine(t *testing.T) {
 		"config check -o yaml":    "write one of text, json; see bearergate config check --help",
 		"config show":             `required flag(s) "config" not set; see bearergate config show --help`,
 		"config show -o text":     "write one of yaml, json; see bearergate config show --help",
+		"config init":             "no flags, and no terminal to ask at; give for example --edge envoy; see bearergate config init --help",
+		"config init --edge x":    "write one of envoy, envoy-http, nginx, caddy; see bearergate config init --help",
 		"version -o xml":          "write one of text, json; see bearergate version --help",
 		"version 2":               "this command takes flags and no arguments; see bearergate version --help",
 		"quickstart --edge squid": "--edge squid: write one of envoy, nginx",
@@ -148,8 +150,8 @@ func TestCompletionKnowsCommands(t *testing.T) {
 	for line, want := range map[string]string{
 		"":             "completion config emulate explain help quickstart serve token verify version",
 		"help ":        "completion config emulate explain quickstart serve token verify version",
-		"help config ": "check show",
-		"config ":      "check show",
+		"help config ": "check init show",
+		"config ":      "check init show",
 		"serve ":       "",
 	} {
 		t.Run(line, func(t *testing.T) {
