@@ -155,8 +155,8 @@ var (
 	wordsSay   = regexp.MustCompile(`^this in \[(.*)\]$`)
 	entriesSay = regexp.MustCompile(`!\(a in \[([^\]]*)\]\)`)
 	formSays   = regexp.MustCompile(`this\.matches\('([^']*)'\)`)
-	mostSays   = regexp.MustCompile(`this\.size\(\) (?:<=|>) ([1-9][0-9]*)\b`)
-	numberSays = regexp.MustCompile(`^([0-9]+) to ([0-9]+)$`)
+	mostSays   = regexp.MustCompile(`this\.size\(\) (?:<=|>) ([1-9]\d*)\b`)
+	numberSays = regexp.MustCompile(`^(\d+) to (\d+)$`)
 )
 
 // A scalar that holds a variable may turn out to be anything. A text may stand there without quotes whatever it looks like.
@@ -175,7 +175,7 @@ func propertyOf(f *protogen.Field) (members, error) {
 	if f.Desc.IsList() {
 		list := members{"type": "array", "items": property}
 		for _, expression := range expressions(f.Desc) {
-			if found := mostSays.FindStringSubmatch(expression); found != nil && found[1] != "0" {
+			if found := mostSays.FindStringSubmatch(expression); len(found) > 1 {
 				list["maxItems"] = json.Number(found[1])
 			}
 			if strings.HasPrefix(expression, "this.size() > 0 ?") || strings.HasPrefix(expression, "this.size() == 0 ?") {
