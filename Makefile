@@ -15,7 +15,7 @@ CHECKS ?= 100
 # Which tests make unit and make e2e run, by name: make unit RUN=Parse
 RUN ?= .
 
-GO_FILES = git ls-files --cached --others --exclude-standard -- '*.go' | grep -v '\.pb\.go$$'
+GO_FILES = git ls-files --cached --others --exclude-standard -- '*.go' | grep -v '\.\(pb\|connect\)\.go$$'
 UNIT_PACKAGES = go list ./... | grep -v '/e2e\(/\|$$\)'
 TOOLS = .cache/bin/golangci-lint
 
@@ -62,7 +62,7 @@ proto-check: $(TOOLS) imports
 	buf format proto --diff --exit-code
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	buf generate --output "$$fresh"; \
-	wrong=$$({ (cd "$$fresh" && find . -type f); find ./proto -name '*.pb.go'; } | sort -u | while read -r file; do \
+	wrong=$$({ (cd "$$fresh" && find . -type f); find ./proto -name '*.pb.go' -o -name '*.connect.go'; } | sort -u | while read -r file; do \
 	  cmp -s "$$file" "$$fresh/$$file" || echo "$$file"; \
 	done); \
 	if [ -n "$$wrong" ]; then printf 'out of date or not generated, run make generate:\n%s\n' "$$wrong"; exit 1; fi

@@ -127,7 +127,7 @@ func TestAnotherServerShowsTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := f.Another()
+	other := f.Another(admin.Access{})
 	served := make(chan error, 1)
 	go func() { served <- other.Serve(l) }()
 	f.Ready()

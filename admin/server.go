@@ -1,5 +1,6 @@
 // Package admin is the operator's face of the gateway: /livez, /readyz, /status and
-// /metrics. It shows no token, and changes nothing.
+// /metrics, and the admin API of proto/bearergate/admin/v1. It shows no token. What it
+// changes stands in the log with who did it; what is changed, others know how to.
 package admin
 
 import (
@@ -17,6 +18,7 @@ import (
 // methods may be called concurrently.
 type Server struct {
 	http   *http.Server
+	pages  http.Handler // what is looked at
 	logger *slog.Logger
 	shown  *shownState
 }
@@ -25,11 +27,12 @@ type Server struct {
 type shownState struct {
 	health        health
 	configuration atomic.Pointer[Configuration]
+	controls      atomic.Pointer[Controls]
 }
 
 // NewServer returns a server that shows the metrics. It is not ready until
-// Ready is called. The logger gets what net/http has to say about connections;
-// nil means none.
+// Ready is called. The logger gets what net/http has to say about connections, and a
+// line about each change that is made through the API; nil means none.
 func NewServer(m *Metrics, logger *slog.Logger) *Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -41,19 +44,30 @@ func NewServer(m *Metrics, logger *slog.Logger) *Server {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /status", s.status)
 	mux.Handle("GET /metrics", m.handler())
-	s.http = newHTTP(mux, logger)
-	return s
+	s.pages = mux
+	return s.Another(Access{})
 }
 
-// Another returns a server that shows the same as this one, for a listener that may
-// go while others stay.
-func (s *Server) Another() *Server {
-	return &Server{http: newHTTP(s.http.Handler, s.logger), logger: s.logger, shown: s.shown}
+// Another returns a server that shows and does the same as this one, for a listener
+// that may go while others stay, and to whose API some may have access.
+func (s *Server) Another(a Access) *Server {
+	other := &Server{pages: s.pages, logger: s.logger, shown: s.shown}
+	mux := http.NewServeMux()
+	mux.Handle("/", s.pages)
+	if !a.Off {
+		mux.Handle(apiPath, other.api(a))
+	}
+	other.http = newHTTP(mux, s.logger)
+	return other
 }
 
 func newHTTP(handler http.Handler, logger *slog.Logger) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for gRPC
 	return &http.Server{
 		Handler:           handler,
+		Protocols:         &protocols,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,

@@ -12,10 +12,12 @@ import (
 )
 
 // Stages are what stands in front of a verifier. The functions are called when
-// somebody asks for the metrics.
+// somebody asks.
 type Stages struct {
 	Guard func() verifier.GuardStats
 	Cache func() verifier.CacheStats
+	// Reset has the verifier called again, whatever its breaker says.
+	Reset func()
 }
 
 // Verifiers shows how the stages in front of verifiers stand, by the verifiers'

@@ -46,6 +46,7 @@ func check(config *configv1.Config, around surroundings) []finding {
 	}
 
 	found = append(found, checkListeners(config, around.folder)...)
+	found = append(found, checkAdmin(config, around)...)
 	found = append(found, checkVerifiers(config, around)...)
 	found = append(found, checkHealth(config)...)
 	return append(found, checkPolicies(config, around)...)
@@ -273,6 +274,9 @@ func resolveFiles(config *configv1.Config, file string) {
 	for _, e := range entries(config.GetListeners()) {
 		if l, ok := e.fields.(*configv1.AuthRequest); ok && l.GetTrust().GetSecret().GetFile() != "" {
 			l.Trust.Secret.File = inFolder(filepath.Dir(file), l.GetTrust().GetSecret().GetFile())
+		}
+		if l, ok := e.fields.(*configv1.Admin); ok && l.GetApi().GetCredential().GetFile() != "" {
+			l.Api.Credential.File = inFolder(filepath.Dir(file), l.GetApi().GetCredential().GetFile())
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/netutil"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/authrequest"
 	"github.com/bearergate/bearergate/extauthz"
 	"github.com/bearergate/bearergate/listen"
@@ -137,6 +138,10 @@ func (g *Gateway) openDoor(ctx context.Context, e entry, next *change) (*door, e
 		return nil, fmt.Errorf("%s.address: %s: %w", e.path, e.GetAddress(), bareListenError(err))
 	}
 	d.desk.listener = netutil.LimitListener(l, maxConnections)
+	if a, ok := e.fields.(*configv1.Admin); ok && l.Addr().Network() == "tcp" && isExposed(l.Addr().String(), a) {
+		_ = l.Close()
+		return nil, fmt.Errorf("%s.address: %q %s", e.path, e.GetAddress(), exposed)
+	}
 	if c := d.desk.certificates; c != nil {
 		d.desk.listener = listen.TLS(d.desk.listener, c.Certificates, c.refused)
 	}
@@ -161,8 +166,10 @@ func (g *Gateway) newServer(e entry, next *change) server {
 			MaxHeaderBytes: int(l.GetMaxHeaderBytes()),
 			Logger:         g.logger.With(slog.String("listener", e.name)),
 		})
+	case *configv1.Admin:
+		return g.admin.Another(access(l))
 	default:
-		return g.admin.Another()
+		return g.admin.Another(admin.Access{Off: true})
 	}
 }
 

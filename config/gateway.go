@@ -42,6 +42,11 @@ type Gateway struct {
 	parser    *bearer.Parser // all others give tokens the same digests
 	panicked  func(*verifier.Panic)
 
+	version    string
+	started    time.Time
+	generation atomic.Uint64  // of the configuration in force; the first one's is 1
+	level      *slog.LevelVar // nil if it cannot be changed
+
 	generatedCodec bool
 	inherited      *listen.Inherited
 	notify         func(Stage)
@@ -95,6 +100,10 @@ func From(s *Source) Option { return func(g *Gateway) { g.source = s } }
 // first one too.
 func InForce(tell func(*configv1.Config)) Option { return func(g *Gateway) { g.inForce = tell } }
 
+// LogLevel gives a gateway the level of its logger, so that an operator can change it
+// while it runs.
+func LogLevel(level *slog.LevelVar) Option { return func(g *Gateway) { g.level = level } }
+
 // Stage is how far a gateway that runs has come.
 type Stage int
 
@@ -118,7 +127,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	g := &Gateway{
 		logger: logger, requests: gate.NewRequestLog(logger), metrics: admin.NewMetrics(version),
 		notify: func(Stage) {}, inForce: func(*configv1.Config) {},
-		format: c.GetLog().GetFormat(),
+		version: version, started: time.Now(), format: c.GetLog().GetFormat(),
 		failed: make(chan error, 1), others: make(chan struct{}, 1), stopping: make(chan struct{}),
 	}
 	g.cut, g.cutOff = context.WithCancelCause(context.Background())
@@ -140,6 +149,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		return nil, err
 	}
 	g.verifiers.traces = g.traces
+	g.admin.Operate(g.controls())
 	next, err := g.prepare(ctx, c)
 	if err != nil {
 		return nil, err

@@ -462,7 +462,7 @@ func TestAGatewayThatCannotListenEverywhereListensNowhere(t *testing.T) {
 				}
 				addresses[name] = test.address
 				var log journal
-				g, err := config.NewGateway(t.Context(), parse(t, fmt.Sprintf("listeners: {ext_authz: {address: %q}, auth_request: {address: %q}, admin: {address: %q}}\n",
+				g, err := config.NewGateway(t.Context(), parse(t, fmt.Sprintf("listeners: {ext_authz: {address: %q}, auth_request: {address: %q}, admin: {address: %q, api: {off: true}}}\n",
 					addresses[config.ExtAuthz], addresses[config.AuthRequest], addresses[config.Admin])+asking("https://api.example.com/")), log.logger(), "test")
 				if g != nil || err == nil || err.Error() != "listeners."+name+".address: "+test.address+": "+test.want {
 					t.Fatalf("got %v, %v; want %s", g, err, test.want)

@@ -243,6 +243,9 @@ an-address-with-a-bad-port
 an-address-with-a-named-port
 an-address-with-an-empty-port
 an-address-without-a-port
+an-admin-api-that-is-open
+an-admin-credential-for-no-api
+an-admin-credential-that-is-none
 an-ipv6-address-without-a-port
 an-ipv6-address-without-brackets
 an-issuer-in-clear

@@ -26,7 +26,7 @@ const sample = `
 listeners:
   ext_authz: {address: "unix:/run/a", socket: {}, tls: {cert_file: testdata/tls/gate.pem, key_file: testdata/tls/gate.key}}
   auth_request: {address: "unix:/run/b", socket: {}, tls: {cert_file: testdata/tls/gate.pem, key_file: testdata/tls/gate.key}}
-  admin: {address: "unix:/run/c", socket: {}, tls: {cert_file: testdata/tls/gate.pem, key_file: testdata/tls/gate.key}}
+  admin: {address: "unix:/run/c", socket: {}, tls: {cert_file: testdata/tls/gate.pem, key_file: testdata/tls/gate.key}, api: {}}
   more: [{name: partners, ext_authz: {address: "127.0.0.1:0"}}]
 verifiers:
   - name: crm

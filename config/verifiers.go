@@ -33,6 +33,7 @@ type verifierPool struct {
 	panicked func(*verifier.Panic)
 	version  string
 	traces   *traces.Tracer
+	denials  *verifier.Denials // of all; so a reload loses none
 	// refused, if set, is told of tokens that verifiers find not good, and why.
 	refused func(verifier, why string)
 
@@ -71,7 +72,7 @@ type named struct {
 }
 
 func newVerifierPool(logger *slog.Logger, panicked func(*verifier.Panic), version string) *verifierPool {
-	return &verifierPool{logger: logger, panicked: panicked, version: version, stacks: map[string]*stack{}}
+	return &verifierPool{logger: logger, panicked: panicked, version: version, stacks: map[string]*stack{}, denials: verifier.NewDenials()}
 }
 
 // take gives a configuration its verifiers: those that are there already, and new
@@ -139,6 +140,15 @@ func (vs *verifiers) release() {
 			delete(vp.stacks, n.key)
 			vp.closing.Go(n.end)
 		}
+	}
+}
+
+// forget has all verifiers forget a token, those of configurations from before too.
+func (vp *verifierPool) forget(t bearer.Token) {
+	vp.mu.Lock() // none is closed meanwhile
+	defer vp.mu.Unlock()
+	for _, s := range vp.stacks {
+		s.cache.Forget(t)
 	}
 }
 
@@ -227,11 +237,12 @@ func (vp *verifierPool) build(s *stack, cache *configv1.Cache) error {
 		Timeout:       longestCall(v),
 		Panicked:      vp.panicked,
 		Trace:         vp.traces.Cache(v.GetName()),
+		Denials:       vp.denials,
 	})
 	if err != nil {
 		return err
 	}
-	s.stages = admin.Stages{Guard: guard.Stats, Cache: s.cache.Stats}
+	s.stages = admin.Stages{Guard: guard.Stats, Cache: s.cache.Stats, Reset: guard.Reset}
 	return nil
 }
 

@@ -22,6 +22,13 @@ func Warnings(c *configv1.Config) []Warning {
 		return nil // it is no such configuration
 	}
 	var warnings []Warning
+	for _, e := range entries(c.GetListeners()) {
+		l, ok := e.fields.(*configv1.Admin)
+		if network, where, err := ParseAddress(e.GetAddress()); ok && err == nil && network == "tcp" && l.GetTls() == nil &&
+			l.GetApi().GetCredential() != nil && isElsewhere(where) {
+			warnings = append(warnings, Warning{e.path + ".api.credential", "travels in clear to other machines, and with it the tokens that are named to the admin API; add tls"})
+		}
+	}
 	for i := range made.Messages {
 		if text := made.claimless(i, c); text != "" {
 			warnings = append(warnings, Warning{policyPath(i) + ".require", text})

@@ -80,3 +80,13 @@ func TestTheExamplesWarnOfNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAdminCredentialInClearIsWarnedOf(t *testing.T) {
+	for address, want := range map[string]int{"0.0.0.0:9190": 1, "192.0.2.1:9190": 1, "127.0.0.1:9190": 0, "unix:/run/a": 0} {
+		c := parse(t, "listeners: {ext_authz: {address: \"127.0.0.1:0\"}, admin: {address: \""+address+"\", api: {credential: {file: testdata/refused/files/credential.txt}}}}\n"+verifying)
+		got := config.Warnings(c)
+		if len(got) != want || want > 0 && got[0].Field != "listeners.admin.api.credential" {
+			t.Errorf("%s: %+v", address, got)
+		}
+	}
+}

@@ -33,6 +33,9 @@ type CacheOptions struct {
 	Panicked func(*Panic)
 	// Trace, if set, is told of questions that wait.
 	Trace *Trace
+	// Denials are the tokens that are refused whatever the verifier says; nil means
+	// that this cache has its own.
+	Denials *Denials
 }
 
 // Cache remembers the verdicts of the Verifier it wraps, and asks it once for
@@ -49,7 +52,7 @@ type Cache struct {
 	lives   lives
 	clock   clock
 	flights *flights
-	denials denials
+	denials *Denials
 	counted counted
 	// Refused tokens that never were good are kept apart, so that a flood of
 	// made-up ones cannot push good ones out.
@@ -75,6 +78,9 @@ func NewCache(next Verifier, o CacheOptions) (*Cache, error) {
 	if o.Panicked == nil {
 		o.Panicked = func(*Panic) {}
 	}
+	if o.Denials == nil {
+		o.Denials = NewDenials()
+	}
 	clock := newClock()
 	good, err := newMemory(o.MaxTokens, clock)
 	if err != nil {
@@ -88,7 +94,7 @@ func NewCache(next Verifier, o CacheOptions) (*Cache, error) {
 	c := &Cache{
 		next: next, options: o,
 		lives: lives{valid: o.ValidTTL, invalid: o.InvalidTTL, stale: o.StaleIfError, refresh: o.RefreshBefore},
-		clock: clock, flights: newFlights(), good: good, refused: refused,
+		clock: clock, flights: newFlights(), denials: o.Denials, good: good, refused: refused,
 	}
 	c.flights.running.Go(c.clear)
 	return c, nil
@@ -129,8 +135,8 @@ func (c *Cache) Close() {
 func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 	now := c.clock.now()
 	d := t.Digest()
-	if denied, ok := c.denials.find(d, now); ok {
-		return c.denied(&denied), nil
+	if denied := c.denials.find(d); denied != nil {
+		return c.denied(denied), nil
 	}
 	if e := c.find(d, now); e != nil {
 		if e.due(now) {
@@ -182,7 +188,7 @@ func (c *Cache) verdict(e *entry, now instant, source Source) Verdict {
 }
 
 func (c *Cache) denied(d *denial) Verdict {
-	from := c.clock.time(d.from)
+	from := c.denials.clock.time(d.from)
 	return Verdict{Source: FromDenial, Learnt: from, Until: from.Add(d.last)}
 }
 
@@ -231,8 +237,8 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 			}
 		}
 		now := c.clock.now()
-		if denied, ok := c.denials.find(&d, now); ok {
-			return c.denied(&denied), nil
+		if denied := c.denials.find(&d); denied != nil {
+			return c.denied(denied), nil
 		}
 		switch {
 		case f.void.Load():
@@ -380,12 +386,7 @@ func (c *Cache) Forget(t bearer.Token) {
 // most for a day. Calls under way do not change that. The error says that too
 // many are denied.
 func (c *Cache) Deny(t bearer.Token) error {
-	const day = 24 * time.Hour
-	last := MaxLife
-	if _, expires := t.Times(); !expires.IsZero() {
-		last = max(last, min(time.Until(expires), day))
-	}
-	if err := c.denials.add(t.Digest(), c.clock.now(), last); err != nil {
+	if _, err := c.denials.Deny(t, 0, "", ""); err != nil {
 		return err
 	}
 	c.Forget(t)

@@ -1,7 +1,10 @@
 package verifier
 
 import (
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,54 +12,156 @@ import (
 	"github.com/bearergate/bearergate/bearer"
 )
 
-// maxDenials bounds what an operator can deny at one time.
-const maxDenials = 100_000
+// The bounds of what an operator can deny.
+const (
+	// maxDenials is how many tokens can be denied at one time.
+	maxDenials = 100_000
+	// MaxDenial is for how long a token can be denied.
+	MaxDenial = 30 * 24 * time.Hour
+)
 
-// errTooManyDenials says that the bound is reached.
-var errTooManyDenials = errors.New("100,000 tokens are denied, no more can be; wait until some have ended")
+// What is wrong with a denial that is not made.
+var (
+	errTooManyDenials = errors.New("100,000 tokens are denied, no more can be; wait until some have ended")
+	errDenialTooLong  = fmt.Errorf("a token can be denied for at most %v", MaxDenial)
+	errNoFingerprint  = errors.New("a fingerprint is 12 hexadecimal digits, as the log has them")
+)
 
-// denials are the tokens that an operator has refused. They are not in the
-// cache, because a cache may lose what it holds. They may be used concurrently.
-type denials struct {
-	count atomic.Int64 // lets requests pass without a lock while there are none
-	mu    sync.RWMutex
-	until map[bearer.Digest]denial
+// Denial is a token that an operator has denied.
+type Denial struct {
+	Fingerprint string
+	// Reason and Who are what the operator says.
+	Reason, Who  string
+	Since, Until time.Time
 }
 
+// Denials are the tokens that an operator has denied. They are not in a cache,
+// because a cache may lose what it holds; caches may share them. They may be used
+// concurrently.
+type Denials struct {
+	count atomic.Int64 // lets requests pass without a lock while there are none
+	clock clock
+
+	mu            sync.RWMutex
+	byDigest      map[bearer.Digest]*denial
+	byFingerprint map[fingerprint]*denial
+}
+
+// fingerprint is what a [bearer.Token.Fingerprint] shows, in bytes.
+type fingerprint [6]byte
+
+// denial is held by digest or by fingerprint.
 type denial struct {
-	from instant
-	last time.Duration
+	from        instant
+	last        time.Duration
+	reason, who string
 }
 
 func (d *denial) inForce(now instant) bool { return d.from.since(now) < d.last }
 
-// add denies a token for a time.
-func (ds *denials) add(d *bearer.Digest, now instant, last time.Duration) error {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	if ds.until == nil {
-		ds.until = map[bearer.Digest]denial{}
-	}
-	for digest, old := range ds.until {
-		if !old.inForce(now) {
-			delete(ds.until, digest)
+// NewDenials returns denials, of which there are none yet.
+func NewDenials() *Denials {
+	return &Denials{clock: newClock(), byDigest: map[bearer.Digest]*denial{}, byFingerprint: map[fingerprint]*denial{}}
+}
+
+// Deny refuses a token from now on, for as long as said. If that is 0, until the
+// token ends: by its own exp if it is a JWT that names one, else for [MaxLife], and
+// at most for a day.
+func (ds *Denials) Deny(t bearer.Token, last time.Duration, reason, who string) (Denial, error) {
+	const day = 24 * time.Hour
+	if last == 0 {
+		last = MaxLife
+		if _, expires := t.Times(); !expires.IsZero() {
+			last = max(last, min(time.Until(expires), day))
 		}
 	}
-	if _, known := ds.until[*d]; !known && len(ds.until) >= maxDenials {
-		return errTooManyDenials
+	d, err := add(ds, ds.byDigest, *t.Digest(), &denial{last: last, reason: reason, who: who})
+	if err != nil {
+		return Denial{}, err
 	}
-	ds.until[*d] = denial{from: now, last: last}
-	ds.count.Store(int64(len(ds.until)))
+	return ds.shown(t.Fingerprint(), d), nil
+}
+
+// DenyFingerprint is Deny for a token of which only the fingerprint is known. Another
+// token with that fingerprint would be refused too, which nobody will see.
+func (ds *Denials) DenyFingerprint(text string, last time.Duration, reason, who string) (Denial, error) {
+	var f fingerprint
+	if len(text) != hex.EncodedLen(len(f)) {
+		return Denial{}, errNoFingerprint
+	}
+	if _, err := hex.Decode(f[:], []byte(text)); err != nil {
+		return Denial{}, errNoFingerprint
+	}
+	if last == 0 {
+		last = MaxLife
+	}
+	d, err := add(ds, ds.byFingerprint, f, &denial{last: last, reason: reason, who: who})
+	if err != nil {
+		return Denial{}, err
+	}
+	return ds.shown(hex.EncodeToString(f[:]), d), nil
+}
+
+func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (*denial, error) {
+	if d.last < 0 || d.last > MaxDenial {
+		return nil, errDenialTooLong
+	}
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	d.from = ds.clock.now()
+	ended := func(old *denial) bool { return !old.inForce(d.from) }
+	maps.DeleteFunc(ds.byDigest, func(_ bearer.Digest, old *denial) bool { return ended(old) })
+	maps.DeleteFunc(ds.byFingerprint, func(_ fingerprint, old *denial) bool { return ended(old) })
+	_, known := to[key]
+	if full := len(ds.byDigest)+len(ds.byFingerprint) >= maxDenials; full && !known {
+		return nil, errTooManyDenials
+	}
+	to[key] = d
+	ds.count.Store(int64(len(ds.byDigest) + len(ds.byFingerprint)))
+	return d, nil
+}
+
+// find returns the denial of a token if one is in force, else nil.
+func (ds *Denials) find(d *bearer.Digest) *denial {
+	if ds.count.Load() == 0 {
+		return nil
+	}
+	return ds.search(d)
+}
+
+func (ds *Denials) search(d *bearer.Digest) *denial {
+	now := ds.clock.now()
+	ds.mu.RLock()
+	defer ds.mu.RUnlock()
+	if found, ok := ds.byDigest[*d]; ok && found.inForce(now) {
+		return found
+	}
+	if found, ok := ds.byFingerprint[fingerprint(d[len(d)-len(fingerprint{}):])]; ok && found.inForce(now) {
+		return found
+	}
 	return nil
 }
 
-// find returns the denial of a token if one is in force.
-func (ds *denials) find(d *bearer.Digest, now instant) (denial, bool) {
-	if ds.count.Load() == 0 {
-		return denial{}, false
-	}
+// All returns the denials in force, in no order.
+func (ds *Denials) All() []Denial {
 	ds.mu.RLock()
 	defer ds.mu.RUnlock()
-	found, ok := ds.until[*d]
-	return found, ok && found.inForce(now)
+	now := ds.clock.now()
+	var all []Denial
+	for digest, d := range ds.byDigest {
+		if d.inForce(now) {
+			all = append(all, ds.shown(hex.EncodeToString(digest[len(digest)-len(fingerprint{}):]), d))
+		}
+	}
+	for f, d := range ds.byFingerprint {
+		if d.inForce(now) {
+			all = append(all, ds.shown(hex.EncodeToString(f[:]), d))
+		}
+	}
+	return all
+}
+
+func (ds *Denials) shown(fingerprint string, d *denial) Denial {
+	since := ds.clock.time(d.from)
+	return Denial{Fingerprint: fingerprint, Reason: d.reason, Who: d.who, Since: since, Until: since.Add(d.last)}
 }

@@ -217,6 +217,12 @@ func (g *Guard) noAnswer(problem string, retryAfter time.Duration) error {
 	return &NoAnswer{Verifier: g.options.Name, Problem: problem, RetryAfter: retryAfter}
 }
 
+// Reset has the endpoint called again at once, whatever it did or asked for before.
+func (g *Guard) Reset() {
+	g.leaveAlone.Store(0)
+	g.breaker.Close()
+}
+
 // GuardStats are what a Guard has counted, and how it stands now.
 type GuardStats struct {
 	// Calls is how many calls are under way, Waiting how many wait for their turn.

@@ -141,7 +141,7 @@ func TestEveryHelpShowsAnExampleThatTheCommandUnderstands(t *testing.T) {
 		})
 	})
 	for _, name := range []string{
-		"", "serve", "quickstart", "emulate", "token", "verify", "explain", "config", "config check", "version",
+		"", "serve", "quickstart", "emulate", "token", "verify", "explain", "status", "reload", "forget", "deny", "config", "config check", "version",
 		"completion bash", "completion zsh", "completion fish",
 	} {
 		if !strings.Contains("\n"+strings.Join(all, "\n")+"\n", "\n"+name+"\n") {

@@ -45,7 +45,7 @@ Logs go to standard error: JSON, or text on a terminal.`,
 			level.Set(levelOf(c.GetLog().GetLevel()))
 			logger := newLogger(cmd.ErrOrStderr(), &level, c.GetLog().GetFormat())
 			options := []config.Option{
-				config.Inherited(listen.FromSystemd()), config.Notify(tellSystemd), config.From(source),
+				config.Inherited(listen.FromSystemd()), config.Notify(tellSystemd), config.From(source), config.LogLevel(&level),
 				config.InForce(func(c *configv1.Config) {
 					level.Set(levelOf(c.GetLog().GetLevel()))
 					fitMemory(c.GetCache().GetMaxTokens(), logger)

@@ -77,6 +77,14 @@ func TestWrongUseEndsWithTwoAndOneLine(t *testing.T) {
 		"verify --timeout -1s":    "--timeout: give more than 0, for example 3s",
 		"explain --config x":      `required flag(s) "url" not set; see bearergate explain --help`,
 		"explain --url https://x": `required flag(s) "config" not set; see bearergate explain --help`,
+		"status --timeout 0s":     "--timeout: give more than 0, for example 3s",
+		"status --admin nowhere":  "--admin: is no address; write host:port, unix:/path, or https://host:port",
+		"status --ca-file x":      "--ca-file and --cert-file are for --admin https://host:port",
+		"forget":                  "no token; give --token-file FILE, or - for standard input",
+		"forget some-token":       "this command takes flags and no arguments; see bearergate forget --help",
+		"deny":                    "--reason: say why; it stands in the log and in the list",
+		"deny --reason x":         "no token; give --token-file FILE, or - for standard input",
+		"deny --list --reason x":  "see bearergate deny --help",
 		"verify --encoding gzip":  "write one of multipart, form; see bearergate verify --help",
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -148,8 +156,8 @@ func TestCompletionScriptsAreWhatTheShellsUnderstand(t *testing.T) {
 
 func TestCompletionKnowsCommands(t *testing.T) {
 	for line, want := range map[string]string{
-		"":             "completion config emulate explain help quickstart serve token verify version",
-		"help ":        "completion config emulate explain quickstart serve token verify version",
+		"":             "completion config deny emulate explain forget help quickstart reload serve status token verify version",
+		"help ":        "completion config deny emulate explain forget quickstart reload serve status token verify version",
 		"help config ": "check init show",
 		"config ":      "check init show",
 		"serve ":       "",

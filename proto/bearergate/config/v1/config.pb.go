@@ -335,8 +335,8 @@ type Listeners struct {
 	// HTTP for nginx auth_request, Envoy's HTTP ext_authz, Caddy forward_auth and others: any method, any path under
 	// /auth.
 	AuthRequest *AuthRequest `protobuf:"bytes,2,opt,name=auth_request,json=authRequest,proto3" json:"auth_request,omitempty"`
-	// Health and metrics, for the operator. Anyone who reaches it can read the metrics, so keep it on loopback unless
-	// they are collected from elsewhere.
+	// Health, metrics and the admin API, for the operator. Anyone who reaches it can read the metrics, so keep it on loopback
+	// unless they are collected from elsewhere; who may call the API, api says.
 	Admin *Admin `protobuf:"bytes,3,opt,name=admin,proto3" json:"admin,omitempty"`
 	// Further listeners, each with a name of its own. At most 100.
 	More          []*NamedListener `protobuf:"bytes,20,rep,name=more,proto3" json:"more,omitempty"`
@@ -796,7 +796,11 @@ type Admin struct {
 	// TLS, and who may connect. Without it, connections are in clear.
 	Tls *Tls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Who may connect to a unix socket. Without it, as the umask of the process has it: mostly its own user alone.
-	Socket        *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
+	Socket *Socket `protobuf:"bytes,21,opt,name=socket,proto3" json:"socket,omitempty"`
+	// The admin API, by which a running gateway is looked at and changed: tokens denied and forgotten, the configuration read
+	// again. Without it, whoever can connect may call it, which is refused unless that is this machine alone (loopback, a unix
+	// socket) or tls.client_ca_file asks for a client certificate.
+	Api           *AdminApi `protobuf:"bytes,22,opt,name=api,proto3" json:"api,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -852,6 +856,71 @@ func (x *Admin) GetSocket() *Socket {
 	return nil
 }
 
+func (x *Admin) GetApi() *AdminApi {
+	if x != nil {
+		return x.Api
+	}
+	return nil
+}
+
+// AdminApi says who may call the admin API.
+type AdminApi struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether this listener has no API: health and metrics alone, which change nothing.
+	// Default: false.
+	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	// What whoever calls must send as Authorization: Bearer: 16 to 256 printable ASCII characters. It is read at each call, so
+	// one that was changed is used at once. Health and metrics need none.
+	// Without it, none is needed.
+	Credential    *Secret `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdminApi) Reset() {
+	*x = AdminApi{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdminApi) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdminApi) ProtoMessage() {}
+
+func (x *AdminApi) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdminApi.ProtoReflect.Descriptor instead.
+func (*AdminApi) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AdminApi) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *AdminApi) GetCredential() *Secret {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
 // Socket says who may connect to a unix socket. It is for an address that begins with unix: and never open to more than it
 // says, not for a moment either. A user needs the right to write to connect.
 type Socket struct {
@@ -871,7 +940,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +952,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +965,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Socket) GetMode() string {
@@ -948,7 +1017,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1029,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1042,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Tls) GetCertFile() string {
@@ -1050,7 +1119,7 @@ type Verifier struct {
 
 func (x *Verifier) Reset() {
 	*x = Verifier{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1131,7 @@ func (x *Verifier) String() string {
 func (*Verifier) ProtoMessage() {}
 
 func (x *Verifier) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1144,7 @@ func (x *Verifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifier.ProtoReflect.Descriptor instead.
 func (*Verifier) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Verifier) GetName() string {
@@ -1209,7 +1278,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1290,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1303,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Calls) GetMax() uint32 {
@@ -1285,7 +1354,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1366,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1379,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -1358,7 +1427,7 @@ type Verifytoken struct {
 
 func (x *Verifytoken) Reset() {
 	*x = Verifytoken{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1439,7 @@ func (x *Verifytoken) String() string {
 func (*Verifytoken) ProtoMessage() {}
 
 func (x *Verifytoken) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1452,7 @@ func (x *Verifytoken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifytoken.ProtoReflect.Descriptor instead.
 func (*Verifytoken) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Verifytoken) GetUrl() string {
@@ -1446,7 +1515,7 @@ type Introspection struct {
 
 func (x *Introspection) Reset() {
 	*x = Introspection{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1527,7 @@ func (x *Introspection) String() string {
 func (*Introspection) ProtoMessage() {}
 
 func (x *Introspection) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1540,7 @@ func (x *Introspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introspection.ProtoReflect.Descriptor instead.
 func (*Introspection) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Introspection) GetUrl() string {
@@ -1550,7 +1619,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1631,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1644,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Client) GetAuthentication() string {
@@ -1639,7 +1708,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1720,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1733,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Secret) GetFile() string {
@@ -1706,7 +1775,7 @@ type SignedAnswers struct {
 
 func (x *SignedAnswers) Reset() {
 	*x = SignedAnswers{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1787,7 @@ func (x *SignedAnswers) String() string {
 func (*SignedAnswers) ProtoMessage() {}
 
 func (x *SignedAnswers) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1800,7 @@ func (x *SignedAnswers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedAnswers.ProtoReflect.Descriptor instead.
 func (*SignedAnswers) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SignedAnswers) GetIssuer() string {
@@ -1789,7 +1858,7 @@ type Jwt struct {
 
 func (x *Jwt) Reset() {
 	*x = Jwt{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1870,7 @@ func (x *Jwt) String() string {
 func (*Jwt) ProtoMessage() {}
 
 func (x *Jwt) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1883,7 @@ func (x *Jwt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Jwt.ProtoReflect.Descriptor instead.
 func (*Jwt) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Jwt) GetIssuer() string {
@@ -1894,7 +1963,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +1975,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +1988,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Keys) GetUrl() string {
@@ -2000,7 +2069,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2081,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2094,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Cache) GetMaxTokens() uint32 {
@@ -2075,7 +2144,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2156,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2169,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Credential) GetMaxTokenBytes() uint32 {
@@ -2160,7 +2229,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2241,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2254,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Policy) GetRealm() string {
@@ -2301,7 +2370,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2382,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2395,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Refusal) GetBody() string {
@@ -2380,7 +2449,7 @@ type Metadata struct {
 
 func (x *Metadata) Reset() {
 	*x = Metadata{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2461,7 @@ func (x *Metadata) String() string {
 func (*Metadata) ProtoMessage() {}
 
 func (x *Metadata) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2474,7 @@ func (x *Metadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metadata.ProtoReflect.Descriptor instead.
 func (*Metadata) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Metadata) GetFingerprint() bool {
@@ -2435,7 +2504,7 @@ type MetadataClaim struct {
 
 func (x *MetadataClaim) Reset() {
 	*x = MetadataClaim{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2516,7 @@ func (x *MetadataClaim) String() string {
 func (*MetadataClaim) ProtoMessage() {}
 
 func (x *MetadataClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2529,7 @@ func (x *MetadataClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataClaim.ProtoReflect.Descriptor instead.
 func (*MetadataClaim) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MetadataClaim) GetName() string {
@@ -2503,7 +2572,7 @@ type Require struct {
 
 func (x *Require) Reset() {
 	*x = Require{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +2584,7 @@ func (x *Require) String() string {
 func (*Require) ProtoMessage() {}
 
 func (x *Require) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +2597,7 @@ func (x *Require) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Require.ProtoReflect.Descriptor instead.
 func (*Require) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Require) GetScopes() *Scopes {
@@ -2581,7 +2650,7 @@ type Scopes struct {
 
 func (x *Scopes) Reset() {
 	*x = Scopes{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2662,7 @@ func (x *Scopes) String() string {
 func (*Scopes) ProtoMessage() {}
 
 func (x *Scopes) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2675,7 @@ func (x *Scopes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scopes.ProtoReflect.Descriptor instead.
 func (*Scopes) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Scopes) GetAll() []string {
@@ -2644,7 +2713,7 @@ type ClaimRule struct {
 
 func (x *ClaimRule) Reset() {
 	*x = ClaimRule{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2725,7 @@ func (x *ClaimRule) String() string {
 func (*ClaimRule) ProtoMessage() {}
 
 func (x *ClaimRule) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2738,7 @@ func (x *ClaimRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
 func (*ClaimRule) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ClaimRule) GetPath() []string {
@@ -2713,7 +2782,7 @@ type Shadow struct {
 
 func (x *Shadow) Reset() {
 	*x = Shadow{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2794,7 @@ func (x *Shadow) String() string {
 func (*Shadow) ProtoMessage() {}
 
 func (x *Shadow) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2807,7 @@ func (x *Shadow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shadow.ProtoReflect.Descriptor instead.
 func (*Shadow) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{30}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Shadow) GetUntil() string {
@@ -2774,7 +2843,7 @@ type IdentityHeader struct {
 
 func (x *IdentityHeader) Reset() {
 	*x = IdentityHeader{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2786,7 +2855,7 @@ func (x *IdentityHeader) String() string {
 func (*IdentityHeader) ProtoMessage() {}
 
 func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2799,7 +2868,7 @@ func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
 func (*IdentityHeader) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{31}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *IdentityHeader) GetName() string {
@@ -2843,7 +2912,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2855,7 +2924,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2868,7 +2937,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{32}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Health) GetVerifiers() []string {
@@ -2901,7 +2970,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +2982,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +2995,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{33}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Log) GetLevel() string {
@@ -3045,13 +3114,19 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\fclient_names\x18\x04 \x03(\tB\x8e\x01\xbaH\x8a\x01\xba\x01\x86\x01\n" +
 	"\x17trust.client_names.many\x12Whas more than 100 names; keep 100, or give the edges certificates with a name in common\x1a\x12this.size() <= 100R\vclientNames\x12m\n" +
 	"\x05peers\x18\x05 \x03(\tBW\xbaHT\xba\x01Q\n" +
-	"\x10trust.peers.many\x12)has more than 256 entries; write networks\x1a\x12this.size() <= 256R\x05peers\"\xfb\x01\n" +
+	"\x10trust.peers.many\x12)has more than 256 entries; write networks\x1a\x12this.size() <= 256R\x05peers\"\xad\x02\n" +
 	"\x05Admin\x12\x8e\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBt\xbaHq\xba\x01n\n" +
 	"\x0faddress.missing\x12Ois missing; write host:port or unix:/path/to/socket, for example 127.0.0.1:9190\x1a\n" +
 	"this != ''R\aaddress\x12+\n" +
 	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
-	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\"\xc1\x01\n" +
+	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\x120\n" +
+	"\x03api\x18\x16 \x01(\v2\x1e.bearergate.config.v1.AdminApiR\x03api\"Z\n" +
+	"\bAdminApi\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12<\n" +
+	"\n" +
+	"credential\x18\x02 \x01(\v2\x1c.bearergate.config.v1.SecretR\n" +
+	"credential\"\xc1\x01\n" +
 	"\x06Socket\x12\x8c\x01\n" +
 	"\x04mode\x18\x01 \x01(\tBx\xbaHu\xba\x01r\n" +
 	"\x10socket.mode.form\x12Ais no mode; write a zero and three octal digits, for example 0660\x1a\x1bthis.matches('^0[0-7]{3}$')R\x04mode\x12\x12\n" +
@@ -3285,7 +3360,7 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
 	(*Route)(nil),               // 1: bearergate.config.v1.Route
@@ -3296,44 +3371,45 @@ var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*AuthRequest)(nil),         // 6: bearergate.config.v1.AuthRequest
 	(*Trust)(nil),               // 7: bearergate.config.v1.Trust
 	(*Admin)(nil),               // 8: bearergate.config.v1.Admin
-	(*Socket)(nil),              // 9: bearergate.config.v1.Socket
-	(*Tls)(nil),                 // 10: bearergate.config.v1.Tls
-	(*Verifier)(nil),            // 11: bearergate.config.v1.Verifier
-	(*Calls)(nil),               // 12: bearergate.config.v1.Calls
-	(*Breaker)(nil),             // 13: bearergate.config.v1.Breaker
-	(*Verifytoken)(nil),         // 14: bearergate.config.v1.Verifytoken
-	(*Introspection)(nil),       // 15: bearergate.config.v1.Introspection
-	(*Client)(nil),              // 16: bearergate.config.v1.Client
-	(*Secret)(nil),              // 17: bearergate.config.v1.Secret
-	(*SignedAnswers)(nil),       // 18: bearergate.config.v1.SignedAnswers
-	(*Jwt)(nil),                 // 19: bearergate.config.v1.Jwt
-	(*Keys)(nil),                // 20: bearergate.config.v1.Keys
-	(*Cache)(nil),               // 21: bearergate.config.v1.Cache
-	(*Credential)(nil),          // 22: bearergate.config.v1.Credential
-	(*Policy)(nil),              // 23: bearergate.config.v1.Policy
-	(*Refusal)(nil),             // 24: bearergate.config.v1.Refusal
-	(*Metadata)(nil),            // 25: bearergate.config.v1.Metadata
-	(*MetadataClaim)(nil),       // 26: bearergate.config.v1.MetadataClaim
-	(*Require)(nil),             // 27: bearergate.config.v1.Require
-	(*Scopes)(nil),              // 28: bearergate.config.v1.Scopes
-	(*ClaimRule)(nil),           // 29: bearergate.config.v1.ClaimRule
-	(*Shadow)(nil),              // 30: bearergate.config.v1.Shadow
-	(*IdentityHeader)(nil),      // 31: bearergate.config.v1.IdentityHeader
-	(*Health)(nil),              // 32: bearergate.config.v1.Health
-	(*Log)(nil),                 // 33: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 34: google.protobuf.Duration
+	(*AdminApi)(nil),            // 9: bearergate.config.v1.AdminApi
+	(*Socket)(nil),              // 10: bearergate.config.v1.Socket
+	(*Tls)(nil),                 // 11: bearergate.config.v1.Tls
+	(*Verifier)(nil),            // 12: bearergate.config.v1.Verifier
+	(*Calls)(nil),               // 13: bearergate.config.v1.Calls
+	(*Breaker)(nil),             // 14: bearergate.config.v1.Breaker
+	(*Verifytoken)(nil),         // 15: bearergate.config.v1.Verifytoken
+	(*Introspection)(nil),       // 16: bearergate.config.v1.Introspection
+	(*Client)(nil),              // 17: bearergate.config.v1.Client
+	(*Secret)(nil),              // 18: bearergate.config.v1.Secret
+	(*SignedAnswers)(nil),       // 19: bearergate.config.v1.SignedAnswers
+	(*Jwt)(nil),                 // 20: bearergate.config.v1.Jwt
+	(*Keys)(nil),                // 21: bearergate.config.v1.Keys
+	(*Cache)(nil),               // 22: bearergate.config.v1.Cache
+	(*Credential)(nil),          // 23: bearergate.config.v1.Credential
+	(*Policy)(nil),              // 24: bearergate.config.v1.Policy
+	(*Refusal)(nil),             // 25: bearergate.config.v1.Refusal
+	(*Metadata)(nil),            // 26: bearergate.config.v1.Metadata
+	(*MetadataClaim)(nil),       // 27: bearergate.config.v1.MetadataClaim
+	(*Require)(nil),             // 28: bearergate.config.v1.Require
+	(*Scopes)(nil),              // 29: bearergate.config.v1.Scopes
+	(*ClaimRule)(nil),           // 30: bearergate.config.v1.ClaimRule
+	(*Shadow)(nil),              // 31: bearergate.config.v1.Shadow
+	(*IdentityHeader)(nil),      // 32: bearergate.config.v1.IdentityHeader
+	(*Health)(nil),              // 33: bearergate.config.v1.Health
+	(*Log)(nil),                 // 34: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 35: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	3,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
-	11, // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
-	21, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
-	22, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
-	23, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	33, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	34, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
-	34, // 7: bearergate.config.v1.Config.drain_delay:type_name -> google.protobuf.Duration
-	32, // 8: bearergate.config.v1.Config.health:type_name -> bearergate.config.v1.Health
-	23, // 9: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
+	12, // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
+	22, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
+	23, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
+	24, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
+	34, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	35, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	35, // 7: bearergate.config.v1.Config.drain_delay:type_name -> google.protobuf.Duration
+	33, // 8: bearergate.config.v1.Config.health:type_name -> bearergate.config.v1.Health
+	24, // 9: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
 	1,  // 10: bearergate.config.v1.Config.routes:type_name -> bearergate.config.v1.Route
 	2,  // 11: bearergate.config.v1.Route.path:type_name -> bearergate.config.v1.PathMatch
 	5,  // 12: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
@@ -3343,51 +3419,53 @@ var file_bearergate_config_v1_config_proto_depIdxs = []int32{
 	5,  // 16: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
 	6,  // 17: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
 	8,  // 18: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
-	10, // 19: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
-	9,  // 20: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
-	10, // 21: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
-	9,  // 22: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
+	11, // 19: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
+	10, // 20: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
+	11, // 21: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
+	10, // 22: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
 	7,  // 23: bearergate.config.v1.AuthRequest.trust:type_name -> bearergate.config.v1.Trust
-	17, // 24: bearergate.config.v1.Trust.secret:type_name -> bearergate.config.v1.Secret
-	10, // 25: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
-	9,  // 26: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
-	14, // 27: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	15, // 28: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
-	19, // 29: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
-	34, // 30: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	12, // 31: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
-	13, // 32: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	34, // 33: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	34, // 34: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	16, // 35: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
-	18, // 36: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
-	17, // 37: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
-	17, // 38: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
-	20, // 39: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
-	20, // 40: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
-	34, // 41: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
-	34, // 42: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
-	34, // 43: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
-	34, // 44: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
-	34, // 45: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	34, // 46: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	34, // 47: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	34, // 48: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	34, // 49: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	31, // 50: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	27, // 51: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
-	30, // 52: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
-	24, // 53: bearergate.config.v1.Policy.refusal:type_name -> bearergate.config.v1.Refusal
-	25, // 54: bearergate.config.v1.Policy.metadata:type_name -> bearergate.config.v1.Metadata
-	26, // 55: bearergate.config.v1.Metadata.claims:type_name -> bearergate.config.v1.MetadataClaim
-	28, // 56: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
-	29, // 57: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
-	34, // 58: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	18, // 24: bearergate.config.v1.Trust.secret:type_name -> bearergate.config.v1.Secret
+	11, // 25: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
+	10, // 26: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
+	9,  // 27: bearergate.config.v1.Admin.api:type_name -> bearergate.config.v1.AdminApi
+	18, // 28: bearergate.config.v1.AdminApi.credential:type_name -> bearergate.config.v1.Secret
+	15, // 29: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
+	16, // 30: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
+	20, // 31: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
+	35, // 32: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	13, // 33: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	14, // 34: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	35, // 35: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	35, // 36: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	17, // 37: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
+	19, // 38: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
+	18, // 39: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
+	18, // 40: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
+	21, // 41: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
+	21, // 42: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
+	35, // 43: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
+	35, // 44: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
+	35, // 45: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
+	35, // 46: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
+	35, // 47: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	35, // 48: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	35, // 49: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	35, // 50: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	35, // 51: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	32, // 52: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	28, // 53: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
+	31, // 54: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
+	25, // 55: bearergate.config.v1.Policy.refusal:type_name -> bearergate.config.v1.Refusal
+	26, // 56: bearergate.config.v1.Policy.metadata:type_name -> bearergate.config.v1.Metadata
+	27, // 57: bearergate.config.v1.Metadata.claims:type_name -> bearergate.config.v1.MetadataClaim
+	29, // 58: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
+	30, // 59: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
+	35, // 60: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -3395,7 +3473,7 @@ func file_bearergate_config_v1_config_proto_init() {
 	if File_bearergate_config_v1_config_proto != nil {
 		return
 	}
-	file_bearergate_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{
+	file_bearergate_config_v1_config_proto_msgTypes[12].OneofWrappers = []any{
 		(*Verifier_Verifytoken)(nil),
 		(*Verifier_Introspection)(nil),
 		(*Verifier_Jwt)(nil),
@@ -3406,7 +3484,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

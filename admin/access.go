@@ -1,0 +1,150 @@
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+)
+
+// Access says who may call the API of a listener. The zero Access is for a listener
+// that only this machine reaches.
+type Access struct {
+	// Off says that there is no API.
+	Off bool
+	// Credential returns what a call must have as its Bearer token; nil if it need
+	// have none.
+	Credential func() ([]byte, error)
+	// Host is the name by which the listener is configured, "" if it has none.
+	Host string
+}
+
+// The bounds of a call.
+const (
+	// maxCallBytes bounds a request: a token of 64 KiB, as JSON may escape it.
+	maxCallBytes = 128 << 10
+	// callTimeout is how long a call may take.
+	callTimeout = 20 * time.Second
+)
+
+// What is said of calls that are not let in.
+var (
+	errHost       = connect.NewError(connect.CodePermissionDenied, "the Host is neither an address nor localhost; call it by its address, or have the listener want a credential")
+	errOrigin     = connect.NewError(connect.CodePermissionDenied, "a page of another origin may not call this")
+	errCredential = connect.NewError(connect.CodeUnauthenticated, "the credential of the admin API is missing or wrong")
+	errUnknown    = connect.NewError(connect.CodeUnavailable, "the credential of the admin API cannot be read; see api.credential of this listener")
+)
+
+// guarded lets calls in that may come in.
+//
+// Browsers are what it guards against besides strangers: every page that an operator
+// has open can send requests to loopback. One of another origin says so (Origin,
+// Sec-Fetch-Site); one that has its own name point here (DNS rebinding) has that name
+// as the Host; and a form cannot send the content types of these calls.
+func (s *Server) guarded(next http.Handler, a Access) http.Handler {
+	origins := http.NewCrossOriginProtection()
+	errors := connecthttp.NewErrorWriter()
+	var told atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		refuse := func(err *connect.Error) {
+			if now := time.Now().Unix(); told.Swap(now) != now { // one line a second is enough
+				s.audit(r.Context(), "a call of the admin API was refused", who(r), attr("why", err.Message()))
+			}
+			_ = errors.Write(w, r, err) // a client that went away is told nothing
+		}
+		switch {
+		case r.Method != http.MethodPost:
+			w.Header().Set("Allow", http.MethodPost)
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		case !errors.IsSupported(r):
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		case r.TLS == nil && a.Credential == nil && !isOurs(r.Host, a.Host):
+			refuse(errHost)
+			return
+		case origins.Check(r) != nil:
+			refuse(errOrigin)
+			return
+		}
+		if a.Credential != nil {
+			if err := checkCredential(a.Credential, r.Header); err != nil {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="bearergate admin"`)
+				refuse(err)
+				return
+			}
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxCallBytes)
+		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), caller{}, who(r)), callTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// isOurs reports whether a Host cannot be the name of somebody else's page.
+func isOurs(host, configured string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.EqualFold(host, "localhost") || configured != "" && strings.EqualFold(host, configured) {
+		return true
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// checkCredential compares digests, so that neither the length nor the time says
+// anything of the credential.
+func checkCredential(credential func() ([]byte, error), h http.Header) *connect.Error {
+	want, err := credential()
+	if err != nil {
+		return errUnknown
+	}
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return errCredential
+	}
+	scheme, got, _ := strings.Cut(values[0], " ")
+	a, b := sha256.Sum256(want), sha256.Sum256([]byte(got))
+	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(a[:], b[:]) != 1 {
+		return errCredential
+	}
+	return nil
+}
+
+// caller is the key of who calls, in the context of a call.
+type caller struct{}
+
+// who names who calls, for the log: by the certificate, if there is one, and by where
+// the call comes from.
+func who(r *http.Request) string {
+	from := r.RemoteAddr
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "unix" {
+		from = "unix:" + local.String()
+	}
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return from
+	}
+	leaf := r.TLS.VerifiedChains[0][0]
+	name := leaf.Subject.CommonName
+	switch {
+	case len(leaf.URIs) > 0:
+		name = leaf.URIs[0].String()
+	case len(leaf.DNSNames) > 0:
+		name = leaf.DNSNames[0]
+	case len(leaf.EmailAddresses) > 0:
+		name = leaf.EmailAddresses[0]
+	}
+	return name + " at " + from
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"github.com/spf13/cobra"
+
+	"github.com/bearergate/bearergate/config"
+	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
+)
+
+// remote is the admin API of a running gateway, as flags name it.
+type remote struct {
+	address, credentialFile   string
+	caFile, certFile, keyFile string
+	timeout                   time.Duration
+}
+
+// adminVariable names the gateway where no flag does.
+const adminVariable = "BEARERGATE_ADMIN"
+
+func (r *remote) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.address, "admin", "", "the `ADDRESS` of the gateway's admin listener: host:port, unix:/path, or https://host:port;\nwithout it $"+adminVariable+", else 127.0.0.1:9190")
+	f.StringVar(&r.credentialFile, "credential-file", "", "a `FILE` with the credential of the admin API, if it wants one")
+	f.StringVar(&r.caFile, "ca-file", "", "trust the certificates in this `FILE`, and not those of the system")
+	f.StringVar(&r.certFile, "cert-file", "", "a `FILE` with a certificate of ours")
+	f.StringVar(&r.keyFile, "key-file", "", "a `FILE` with its key")
+	cmd.MarkFlagsRequiredTogether("cert-file", "key-file")
+	f.DurationVar(&r.timeout, "timeout", 10*time.Second, "how long the answer may take")
+	for _, name := range []string{"credential-file", "ca-file", "cert-file", "key-file"} {
+		must(cmd.MarkFlagFilename(name))
+	}
+}
+
+// client returns a client, and what ends it. The error is one of wrong use.
+func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, func(), error) {
+	if r.timeout <= 0 {
+		return nil, nil, errors.New("--timeout: give more than 0, for example 3s")
+	}
+	address := r.address
+	if address == "" {
+		address = os.Getenv(adminVariable)
+	}
+	if address == "" {
+		address = "127.0.0.1:9190"
+	}
+	address, secure := strings.CutPrefix(address, "https://")
+	network, where, err := config.ParseAddress(address)
+	if err != nil || network == "systemd" {
+		return nil, nil, errors.New("--admin: is no address; write host:port, unix:/path, or https://host:port")
+	}
+	transport := &http.Transport{ // no proxy: a gateway is asked by itself
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, where)
+		},
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	base := "http://localhost"
+	if network == "tcp" {
+		base = "http://" + where
+		if strings.HasPrefix(where, ":") {
+			base = "http://localhost" + where
+		}
+	}
+	if secure {
+		if transport.TLSClientConfig, err = r.tls(); err != nil {
+			return nil, nil, err
+		}
+		base = "https" + strings.TrimPrefix(base, "http")
+	} else if r.caFile != "" || r.certFile != "" {
+		return nil, nil, errors.New("--ca-file and --cert-file are for --admin https://host:port")
+	}
+	authorized := roundTripper(transport.RoundTrip)
+	if r.credentialFile != "" {
+		credential, err := readSecret(cmd, "credential", r.credentialFile, "credential-file", "")
+		if err != nil {
+			return nil, nil, err
+		}
+		authorized = func(req *http.Request) (*http.Response, error) {
+			req = req.Clone(req.Context())
+			req.Header.Set("Authorization", "Bearer "+credential)
+			return transport.RoundTrip(req)
+		}
+	}
+	client := &http.Client{Transport: authorized, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, base))), transport.CloseIdleConnections, nil
+}
+
+func (r *remote) tls() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if r.caFile != "" {
+		pem, err := os.ReadFile(r.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", bareFileError(err))
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("--ca-file: holds no certificate in PEM form")
+		}
+	}
+	if r.certFile != "" {
+		pair, err := tls.LoadX509KeyPair(r.certFile, r.keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("--cert-file and --key-file: %w", bareFileError(err))
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements [http.RoundTripper].
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// ask calls a gateway, and ends the command with what came of it.
+func (r *remote) ask(cmd *cobra.Command, call func(context.Context, adminv1connect.AdminServiceClient) error) error {
+	client, done, err := r.client(cmd)
+	if err != nil {
+		return &ending{exitWrong, err}
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(cmd.Context(), r.timeout)
+	defer cancel()
+	return endingOf(call(ctx, client))
+}
+
+// endingOf gives the error of a call its exit code, and the next step.
+func endingOf(err error) error {
+	if _, ok := errors.AsType[*ending](err); ok || err == nil {
+		return err
+	}
+	refused, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return &ending{exitUnknown, fmt.Errorf("no answer from the gateway: %w", err)}
+	}
+	switch text := printable(refused.Message()); refused.Code() {
+	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeResourceExhausted:
+		return &ending{exitWrong, errors.New(text)}
+	case connect.CodeUnauthenticated, connect.CodePermissionDenied:
+		return &ending{exitWrong, errors.New("the gateway does not let this in: " + text + "; see --credential-file")}
+	case connect.CodeUnimplemented:
+		return &ending{exitUnknown, errors.New("there is no admin API at that address; is it the admin listener's, without api.off?")}
+	default:
+		return &ending{exitUnknown, errors.New("no answer from the gateway: " + text + "; does it run, and is --admin its admin listener?")}
+	}
+}

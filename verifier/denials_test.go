@@ -1,0 +1,114 @@
+package verifier_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/verifier"
+)
+
+// always finds every token good.
+type always struct{}
+
+func (always) Verify(context.Context, bearer.Token) (verifier.Verdict, error) {
+	return verifier.Verdict{Valid: true, Learnt: time.Now()}, nil
+}
+
+func TestDenialsOfAllCaches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denials := verifier.NewDenials()
+		ts := newTokens(t)
+		byToken, byFingerprint, other := ts.parse(t, "by-token"), ts.parse(t, "by-fingerprint"), ts.parse(t, "other")
+		var caches []*verifier.Cache
+		for range 2 {
+			c, err := verifier.NewCache(always{}, verifier.CacheOptions{
+				MaxTokens: 10, ValidTTL: time.Minute, InvalidTTL: time.Minute, Timeout: time.Second, Denials: denials,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			caches = append(caches, c)
+			pass(time.Second) // the caches begin at different times
+		}
+		expect := func(when string, want map[*bearer.Token]bool) {
+			t.Helper()
+			for token, good := range want {
+				for i, c := range caches {
+					v, err := c.Verify(t.Context(), *token)
+					if err != nil || v.Valid != good || !good && v.Source != verifier.FromDenial {
+						t.Errorf("%s, cache %d: %v is %+v, %v", when, i, token, v, err)
+					}
+				}
+			}
+		}
+		expect("at first", map[*bearer.Token]bool{&byToken: true, &byFingerprint: true, &other: true})
+		first, err := denials.Deny(byToken, 0, "leaked", "me")
+		if err != nil || first.Fingerprint != byToken.Fingerprint() || first.Reason != "leaked" || first.Who != "me" || first.Until.Sub(first.Since) != verifier.MaxLife {
+			t.Errorf("Deny: %+v, %v", first, err)
+		}
+		second, err := denials.DenyFingerprint(byFingerprint.Fingerprint(), time.Hour, "wild", "you")
+		if err != nil || second.Fingerprint != byFingerprint.Fingerprint() || second.Until.Sub(second.Since) != time.Hour {
+			t.Errorf("DenyFingerprint: %+v, %v", second, err)
+		}
+		expect("denied", map[*bearer.Token]bool{&byToken: false, &byFingerprint: false, &other: true})
+		if all := denials.All(); len(all) != 2 {
+			t.Errorf("All: %+v", all)
+		}
+		pass(verifier.MaxLife)
+		expect("after the first has ended", map[*bearer.Token]bool{&byToken: true, &byFingerprint: false, &other: true})
+		if all := denials.All(); len(all) != 1 || all[0] != second {
+			t.Errorf("All: %+v", all)
+		}
+		pass(time.Hour)
+		expect("after both have", map[*bearer.Token]bool{&byToken: true, &byFingerprint: true, &other: true})
+		for _, wrong := range []time.Duration{-1, verifier.MaxDenial + 1} {
+			if _, err := denials.Deny(other, wrong, "", ""); err == nil {
+				t.Errorf("denied for %v", wrong)
+			}
+		}
+		for _, wrong := range []string{"", "none", "0123456789a", "0123456789abc", "0123456789ag"} {
+			if _, err := denials.DenyFingerprint(wrong, 0, "", ""); err == nil {
+				t.Errorf("the fingerprint %q is denied", wrong)
+			}
+		}
+		if all := denials.All(); len(all) != 0 {
+			t.Errorf("All: %+v", all)
+		}
+	})
+}
+
+// sulking answers never, until it does.
+type sulking struct{ good bool }
+
+func (s *sulking) Verify(context.Context, bearer.Token) (verifier.Verdict, error) {
+	if s.good {
+		return verifier.Verdict{Valid: true}, nil
+	}
+	return verifier.Verdict{}, &verifier.NoAnswer{Problem: "sulks", RetryAfter: time.Minute}
+}
+
+func TestResetHasTheEndpointCalledAgain(t *testing.T) {
+	s := &sulking{}
+	g, err := verifier.NewGuard(s, verifier.GuardOptions{MaxCalls: 1, Timeout: time.Second, Failures: 1, OfLast: 1, OpenFor: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := newTokens(t).parse(t, "a-token")
+	for range 2 {
+		if _, err := g.Verify(t.Context(), token); err == nil {
+			t.Fatal("there is an answer")
+		}
+	}
+	s.good = true
+	if _, err := g.Verify(t.Context(), token); err == nil || g.Stats().Breaker != verifier.Open {
+		t.Fatalf("the endpoint is called: %v, the breaker is %v", err, g.Stats().Breaker)
+	}
+	g.Reset()
+	if v, err := g.Verify(t.Context(), token); err != nil || !v.Valid || g.Stats().Breaker != verifier.Closed {
+		t.Errorf("got %+v, %v; the breaker is %v", v, err, g.Stats().Breaker)
+	}
+}
