@@ -40,6 +40,7 @@ func TestWhatACacheCounts(t *testing.T) {
 			for i := range 3 {
 				expect(t, c, ts.parse(t, string(rune('a'+i))), false, verifier.FromEndpoint)
 			}
+			synctest.Wait()
 			got := c.Stats()
 			if gone := got.Refused.Evicted + got.Refused.Rejected; gone != 1 || got.Refused.Entries != 2 || got.Misses != 5 {
 				t.Errorf("after more than there is room for it counts %+v", got)
