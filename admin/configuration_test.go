@@ -151,3 +151,15 @@ func TestAnotherServerShowsTheSame(t *testing.T) {
 		t.Errorf("the first says %d", got.StatusCode)
 	}
 }
+
+// TestStatusNamesThePoliciesInShadow, until they are enforced.
+func TestStatusNamesThePoliciesInShadow(t *testing.T) {
+	f := start(t)
+	f.Ready()
+	until := time.Date(2999, 1, 2, 3, 4, 5, 0, time.UTC)
+	f.metrics.Shadows(map[string]time.Time{"tried": until, "enforced": time.Unix(0, 0)})
+	got := f.ask(t, http.MethodGet, "/status")
+	if want := `,"in_shadow":{"tried":"2999-01-02T03:04:05Z"}}` + "\n"; !strings.HasSuffix(got.body, want) {
+		t.Errorf("/status says %s, want at its end %s", got.body, want)
+	}
+}

@@ -28,6 +28,7 @@ type shownState struct {
 	health        health
 	configuration atomic.Pointer[Configuration]
 	controls      atomic.Pointer[Controls]
+	shadows       *shadows
 }
 
 // NewServer returns a server that shows the metrics. It is not ready until
@@ -37,7 +38,7 @@ func NewServer(m *Metrics, logger *slog.Logger) *Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{logger: logger, shown: &shownState{health: health{state: starting}}}
+	s := &Server{logger: logger, shown: &shownState{health: health{state: starting}, shadows: &m.shadows}}
 	s.Configured(&Configuration{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", s.livez)
@@ -85,7 +86,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, struct {
 		Status        string         `json:"status"`
 		Configuration *Configuration `json:"configuration"`
-	}{state, s.shown.configuration.Load()})
+		// InShadow are the policies that let through what they refuse, and until when.
+		InShadow map[string]time.Time `json:"in_shadow,omitempty"`
+	}{state, s.shown.configuration.Load(), s.shown.shadows.now()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

@@ -155,3 +155,16 @@ func (s *shadows) Collect(metrics chan<- prometheus.Metric) {
 		}
 	}
 }
+
+// now returns the policies that let through what they refuse, and until when.
+func (s *shadows) now() map[string]time.Time {
+	in := map[string]time.Time{}
+	if current := s.current.Load(); current != nil {
+		for policy, until := range *current {
+			if time.Now().Before(until) {
+				in[policy] = until
+			}
+		}
+	}
+	return in
+}
