@@ -204,11 +204,7 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 func (g *Gate) traced(ctx context.Context, r *Request, d *Decision) {
 	ctx, end := g.trace(ctx, r.Headers)
 	defer func() { // also if it panics
-		tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
-		if d.waited > 0 || d.Reason.HasVerdict() && d.Reason.Outcome() != Allow {
-			tally.Fingerprint = string(d.fingerprint[:])
-		}
-		end(&tally)
+		end(&Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow, Fingerprint: d.named()})
 	}()
 	g.observed(ctx, r, d)
 }
@@ -259,14 +255,20 @@ func (g *Gate) measure(ctx context.Context, r *Request, d *Decision) {
 	begin := time.Now()
 	g.decide(ctx, r, d)
 	g.name(d, r)
-	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
+	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow, Fingerprint: d.named()}
 	if d.Reason.HasVerdict() || d.waited > 0 {
 		tally.Took = max(time.Since(begin), 1)
 	}
-	if d.waited > 0 || d.Reason.HasVerdict() && d.Reason.Outcome() != Allow {
-		tally.Fingerprint = string(d.fingerprint[:])
-	}
 	g.decided(tally)
+}
+
+// named returns the fingerprint that a tally has: if the request waited, or was
+// refused for its token.
+func (d *Decision) named() string {
+	if d.waited > 0 || d.Reason.HasVerdict() && d.Reason.Outcome() != Allow {
+		return string(d.fingerprint[:])
+	}
+	return ""
 }
 
 func (g *Gate) decide(ctx context.Context, r *Request, d *Decision) {
