@@ -86,3 +86,40 @@ func TestWhoIsCallingIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestNginxIsToldWhatThereIsToTell: the answer that says nothing is for policies that
+// have nothing to say.
+func TestNginxIsToldWhatThereIsToTell(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*gate.Options)
+		want   http.Header
+	}{
+		"nothing": {func(*gate.Options) {}, http.Header{}},
+		"who is calling, the same for all": {
+			func(o *gate.Options) { o.Identity = []gate.IdentityHeader{{Name: "X-Partner", Constant: "crm"}} },
+			http.Header{"X-Partner": {"crm"}, "X-Bearergate-Reason": {"valid"}},
+		},
+		"how long it may be kept": {
+			func(o *gate.Options) { o.EdgeCache = 30 * time.Second },
+			http.Header{
+				"Cache-Control": {"max-age=30"}, "X-Accel-Expires": {"29"}, "X-Bearergate-Depends-On": {"authorization"},
+				"X-Bearergate-Reason": {"valid"},
+			},
+		},
+		"that the API is to see the token": {keepToken, http.Header{"X-Bearergate-Token": {"keep"}, "X-Bearergate-Reason": {"valid"}}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			got := start(t, newPipes(), authrequest.Options{}, test.change).ask(t, atPrefix("Bearer "+livingToken))
+			delete(got.Header, "Date")
+			delete(got.Header, "Content-Length")
+			if diff := cmp.Diff(test.want, got.Header); got.StatusCode != http.StatusOK || diff != "" {
+				t.Errorf("%s: %d (-want +got):\n%s", name, got.StatusCode, diff)
+			}
+		})
+	}
+	// What is not the same for all is told there, too.
+	f := startTCP(t, authrequest.Options{}, func(o *gate.Options) { o.Identity = []gate.IdentityHeader{{Name: "X-Token", Fingerprint: true}} })
+	if got := f.ask(t, atPrefix("Bearer "+goodToken)); len(got.Header.Get("X-Token")) != 12 {
+		t.Errorf("the fingerprint is %q", got.Header.Get("X-Token"))
+	}
+}

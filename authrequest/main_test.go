@@ -237,6 +237,11 @@ func get(authorization string) string {
 	return "GET /auth/ HTTP/1.1\nHost: gateway\nAuthorization: " + authorization + "\n\n"
 }
 
+// atPrefix is the same at the prefix itself, where nginx asks.
+func atPrefix(authorization string) string {
+	return strings.Replace(get(authorization), "GET /auth/ ", "GET /auth ", 1)
+}
+
 func (r reply) reason() string { return r.Header.Get("X-Bearergate-Reason") }
 
 // pipes is a listener inside the process, for bubbles of testing/synctest, whose
