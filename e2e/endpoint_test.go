@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,7 +46,9 @@ func (e *endpoint) url() string { return "http://" + e.address + crmnow.Path }
 func (e *endpoint) up(t *testing.T) {
 	t.Helper()
 	var config net.ListenConfig
+	syscall.ForkLock.RLock() // else a program that is being started may still have the listener from before
 	l, err := config.Listen(t.Context(), "tcp", e.address)
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,15 +169,13 @@ func (p *ports) free(t testing.TB) string {
 			t.Fatal(err)
 		}
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		l, err := net.Listen("tcp", address)
-		if errors.Is(err, syscall.EADDRINUSE) {
+		switch err := listenable(address); {
+		case errors.Is(err, syscall.EADDRINUSE):
 			_ = held.Close()
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			t.Fatal(err)
 		}
-		_ = l.Close()
 		if p.taken == nil {
 			p.taken = map[int]net.Listener{}
 		}
@@ -186,6 +184,19 @@ func (p *ports) free(t testing.TB) string {
 	}
 	t.Fatal("no free port on loopback from 15000 to 31000")
 	return ""
+}
+
+// listenable returns an error if nobody can listen on address.
+func listenable(address string) error {
+	// A program that is being started has all that is open here until it runs: the
+	// port would stay taken that long after it is closed.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // accepts returns an error as long as nobody listens on address.
