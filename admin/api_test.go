@@ -2,7 +2,9 @@ package admin_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/listen/listentest"
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
 	"github.com/bearergate/bearergate/verifier"
@@ -32,7 +35,6 @@ const (
 type operated struct {
 	*face
 
-	level     slog.LevelVar
 	parser    *bearer.Parser
 	denials   *verifier.Denials
 	forgotten []string
@@ -45,6 +47,7 @@ type operated struct {
 func operate(t *testing.T, access admin.Access) *operated {
 	t.Helper()
 	f := start(t)
+	f.level.Set(slog.LevelInfo)
 	o := &operated{face: f, denials: verifier.NewDenials()}
 	var err error
 	if o.parser, err = bearer.NewParser(0); err != nil {
@@ -66,10 +69,15 @@ func operate(t *testing.T, access admin.Access) *operated {
 			return []admin.Listener{{Name: "a", Kind: "admin", Address: "unix:/a", TLS: true}}
 		},
 		Verifiers: func() map[string]admin.Stages { return map[string]admin.Stages{"crm": stages} },
-		Reload:    func(context.Context) (admin.Reload, error) { return o.reload, o.reloadErr },
-		Parse:     o.parser.ParseToken,
-		Forget:    func(token bearer.Token) { o.forgotten = append(o.forgotten, token.Fingerprint()) },
-		Denials:   o.denials, LogLevel: &o.level, LogAllowed: func(n uint32) { o.allowed = n },
+		Reload: func(ctx context.Context) (admin.Reload, error) {
+			if ctx.Done() != nil {
+				t.Error("a reload ends with the call that asked for it")
+			}
+			return o.reload, o.reloadErr
+		},
+		Parse:   o.parser.ParseToken,
+		Forget:  func(token bearer.Token) { o.forgotten = append(o.forgotten, token.Fingerprint()) },
+		Denials: o.denials, LogLevel: &o.level, LogAllowed: func(n uint32) { o.allowed = n },
 	})
 	if access.Off || access.Credential != nil {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,8 +124,8 @@ func TestWhatTheAPIDoes(t *testing.T) {
 		t.Errorf("Forget: %v, %v; forgotten is %v", f, err, o.forgotten)
 	}
 	d, err := c.Deny(ctx, &adminv1.DenyRequest{Which: &adminv1.DenyRequest_Token{Token: someToken}, Reason: "leaked", Duration: durationpb.New(time.Hour)})
-	if err != nil || d.GetDenial().GetFingerprint() != token.Fingerprint() || d.GetDenial().GetUntil().AsTime().Sub(d.GetDenial().GetSince().AsTime()) != time.Hour {
-		t.Errorf("Deny: %v, %v", d, err)
+	if err != nil || d.GetDenial().GetFingerprint() != token.Fingerprint() || d.GetDenial().GetUntil().AsTime().Sub(d.GetDenial().GetSince().AsTime()) != time.Hour || len(o.forgotten) != 2 {
+		t.Errorf("Deny: %v, %v; forgotten is %v", d, err, o.forgotten)
 	}
 	if _, err := c.Deny(ctx, &adminv1.DenyRequest{Which: &adminv1.DenyRequest_Fingerprint{Fingerprint: "0123456789ab"}, Reason: "runs wild"}); err != nil {
 		t.Errorf("Deny by fingerprint: %v", err)
@@ -140,7 +148,7 @@ func TestWhatTheAPIDoes(t *testing.T) {
 	if r, err := c.Reload(ctx, &adminv1.ReloadRequest{}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Errorf("Reload without a file: %v, %v", r, err)
 	}
-	text := o.logs.text()
+	text := o.logs.text() // also of what was done while only errors were to be logged
 	for _, call := range []string{"forget", "deny", "set_log", "reset_breaker", "reload"} {
 		if !strings.Contains(text, `"who":"127.0.0.1:`) || !strings.Contains(text, `"call":"`+call+`"`) {
 			t.Errorf("no line says who called %s:\n%s", call, text)
@@ -148,6 +156,19 @@ func TestWhatTheAPIDoes(t *testing.T) {
 	}
 	if strings.Contains(text, someToken) || !strings.Contains(text, `"token":"`+token.Fingerprint()+`","reason":"leaked"`) {
 		t.Errorf("the log says\n%s", text)
+	}
+}
+
+func TestListDenialsIsBounded(t *testing.T) {
+	o := operate(t, admin.Access{})
+	for n := range 1001 {
+		if _, err := o.denials.DenyFingerprint(fmt.Sprintf("%012x", n), time.Hour, "x", "y"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := o.calls().ListDenials(t.Context(), &adminv1.ListDenialsRequest{})
+	if err != nil || list.GetAll() != 1001 || len(list.GetDenials()) != 1000 {
+		t.Errorf("ListDenials: %d of %d, %v", len(list.GetDenials()), list.GetAll(), err)
 	}
 }
 
@@ -238,6 +259,7 @@ func TestWhoMayNotCall(t *testing.T) {
 	guarded := operate(t, admin.Access{Credential: func() ([]byte, error) { return []byte(credential), nil }})
 	broken := operate(t, admin.Access{Credential: func() ([]byte, error) { return nil, errors.New("it is not there") }})
 	off := operate(t, admin.Access{Off: true})
+	begin := time.Now()
 	named := func(name string) func(*http.Request) { return func(r *http.Request) { r.Host = name } }
 	with := func(headers ...string) func(*http.Request) {
 		return func(r *http.Request) {
@@ -305,8 +327,44 @@ func TestWhoMayNotCall(t *testing.T) {
 			t.Errorf("%s: lets pages read: %s", name, allowed)
 		}
 	}
+	// A line a second is enough: who is not let in fills no disk.
+	if lines, most := strings.Count(open.logs.text(), "was refused"), 2+int(time.Since(begin).Seconds()); lines < 1 || lines > most {
+		t.Errorf("%d lines about refused calls, want at most %d", lines, most)
+	}
 	if text := guarded.logs.text(); !strings.Contains(text, "a call of the admin API was refused") || strings.Contains(text, credential) {
 		t.Errorf("the log says\n%s", text)
+	}
+}
+
+// TestTheLogNamesWhoCallsByTheirCertificate, if the listener has verified it.
+func TestTheLogNamesWhoCallsByTheirCertificate(t *testing.T) {
+	o := operate(t, admin.Access{})
+	authority := listentest.NewAuthority(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{authority.Issue(t, listentest.Leaf{}).TLS(t)},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool(), MinVersion: tls.VersionTLS13,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := o.Another(admin.Access{})
+	served := make(chan error, 1)
+	go func() { served <- other.Serve(l) }()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{
+		Certificates: []tls.Certificate{authority.Issue(t, listentest.Leaf{DNS: []string{"operator.example"}}).TLS(t)},
+		RootCAs:      authority.Pool(), MinVersion: tls.VersionTLS13,
+	}}
+	c := adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "https://"+l.Addr().String())))
+	d, err := c.Deny(t.Context(), &adminv1.DenyRequest{Which: &adminv1.DenyRequest_Fingerprint{Fingerprint: "0123456789ab"}, Reason: "runs wild"})
+	if err != nil || !strings.HasPrefix(d.GetDenial().GetWho(), "operator.example at 127.0.0.1:") {
+		t.Errorf("Deny: %v, %v", d, err)
+	}
+	if text := o.logs.text(); !strings.Contains(text, `"who":"operator.example at 127.0.0.1:`) {
+		t.Errorf("the log says\n%s", text)
+	}
+	transport.CloseIdleConnections()
+	if err := errors.Join(other.Shutdown(context.Background()), <-served); err != nil {
+		t.Error(err)
 	}
 }
 

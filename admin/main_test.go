@@ -27,6 +27,7 @@ type face struct {
 
 	metrics *admin.Metrics
 	logs    journal
+	level   slog.LevelVar // of the logs
 	client  *http.Client
 	url     string
 }
@@ -39,7 +40,8 @@ func start(t *testing.T) *face {
 		t.Fatal(err)
 	}
 	f := &face{metrics: admin.NewMetrics("v1.2.3"), url: "http://" + l.Addr().String()}
-	f.Server = admin.NewServer(f.metrics, slog.New(slog.NewJSONHandler(&f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	f.level.Set(slog.LevelDebug)
+	f.Server = admin.NewServer(f.metrics, slog.New(slog.NewJSONHandler(&f.logs, &slog.HandlerOptions{Level: &f.level})))
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(l) }()
 	transport := &http.Transport{}
