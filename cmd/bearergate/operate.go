@@ -170,6 +170,7 @@ stays. What an edge keeps of an answer (edge_cache) is not called back.`,
 	return cmd
 }
 
+// tokenFlag adds the flag that names the file with a token.
 func tokenFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "token-file", "", "a `FILE` with the token; - for standard input")
 	must(cmd.MarkFlagFilename("token-file"))

@@ -86,10 +86,9 @@ Standard output says which, and never the token.`,
 	f.StringVar(&name, "verifier", "", "ask the verifier with this `NAME`")
 	f.StringVar(&endpoint, "url", crmnow.DefaultURL, "the endpoint's `URL`")
 	addChoice(cmd, &encoding, "encoding", "", "how the token is sent: multipart or form", string(verifier.Multipart), string(verifier.Form))
-	f.StringVar(&tokenFile, "token-file", "", "a `FILE` with the token; - for standard input")
+	tokenFlag(cmd, &tokenFile)
 	f.BoolVar(&plaintext, "allow-plaintext", false, "let the token travel over http:// to a host that is not loopback")
 	f.DurationVar(&timeout, "timeout", 3*time.Second, "how long the answer may take; with --config, as long as that says")
-	must(cmd.MarkFlagFilename("token-file"))
 	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
 	for _, other := range []string{"url", "encoding", "allow-plaintext"} {
 		cmd.MarkFlagsMutuallyExclusive("config", other)
