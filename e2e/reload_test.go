@@ -47,7 +47,7 @@ func testReload(t *testing.T, r *run) {
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	defer stop()
-	var clients []*rollingClient
+	var clients rollingClients
 	edges := map[string]*edge{}
 	known := map[string]string{}
 	for _, kind := range []edgeKind{
@@ -64,18 +64,6 @@ func testReload(t *testing.T, r *run) {
 	for _, c := range clients {
 		sending.Go(func() { c.send(ctx) })
 	}
-	progress := func(when string) {
-		t.Helper()
-		for _, c := range clients {
-			before := c.passed.Load()
-			eventually(t, "requests pass "+when+" through "+c.edge.name, func() error {
-				if c.passed.Load() < before+20 {
-					return fmt.Errorf("%d so far: %w", c.passed.Load(), c.lost())
-				}
-				return nil
-			})
-		}
-	}
 	deletes := func(want int) {
 		t.Helper()
 		for program, e := range edges {
@@ -88,13 +76,13 @@ func testReload(t *testing.T, r *run) {
 			})
 		}
 	}
-	progress("at first")
+	clients.progress(t, "at first")
 	deletes(http.StatusOK)
 
 	s.policy = "{require: {expression: \"request.method != 'DELETE'\"}}"
 	g.become(t, s.yaml())
 	deletes(http.StatusForbidden)
-	progress("under another policy")
+	clients.progress(t, "under another policy")
 
 	// A wrong one changes nothing.
 	g.become(t, s.yaml()+"nonsense: true\n")
@@ -105,7 +93,7 @@ func testReload(t *testing.T, r *run) {
 		}
 		return err
 	})
-	progress("after a wrong file")
+	clients.progress(t, "after a wrong file")
 	deletes(http.StatusForbidden)
 
 	// nginx is told to ask elsewhere as soon as somebody listens there, and the old
@@ -133,7 +121,7 @@ func testReload(t *testing.T, r *run) {
 		}
 		return err
 	})
-	progress("over the new address")
+	clients.progress(t, "over the new address")
 	s.authRequest = after
 	g.become(t, s.yaml())
 	eventually(t, "nobody listens at the old address", func() error {
@@ -142,16 +130,12 @@ func testReload(t *testing.T, r *run) {
 		}
 		return nil
 	})
-	progress("without the old address")
+	clients.progress(t, "without the old address")
 	deletes(http.StatusForbidden)
 
 	stop()
 	sending.Wait()
-	for _, c := range clients {
-		if err := c.lost(); err != nil {
-			t.Errorf("%s: beside %d requests one was lost: %v", c.edge.name, c.passed.Load(), err)
-		}
-	}
+	clients.lostNone(t)
 	for program, token := range known {
 		if calls := endpoint.calls(token); calls != 1 {
 			t.Errorf("the endpoint was asked %d times about the token of %s, want once", calls, program)

@@ -57,7 +57,7 @@ func testRolling(t *testing.T, r *run) {
 			admin: r.ports.free(t), gates: gates{extAuthz: r.ports.free(t), authRequest: r.ports.free(t)},
 		})
 	}
-	var clients []*rollingClient
+	var clients rollingClients
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var sending sync.WaitGroup
@@ -79,33 +79,17 @@ func testRolling(t *testing.T, r *run) {
 	for _, c := range clients {
 		sending.Go(func() { c.send(ctx) })
 	}
-	progress := func(when string) {
-		t.Helper()
-		for _, c := range clients {
-			before := c.passed.Load()
-			eventually(t, "requests pass "+when+" through "+c.edge.name, func() error {
-				if c.passed.Load() < before+20 {
-					return fmt.Errorf("%d so far: %w", c.passed.Load(), c.lost())
-				}
-				return nil
-			})
-		}
-	}
-	progress("at first")
+	clients.progress(t, "at first")
 	for i, g := range two {
 		g.end()
-		progress(fmt.Sprintf("without gateway %d", i+1))
+		clients.progress(t, fmt.Sprintf("without gateway %d", i+1))
 		two[i] = r.startGateway(t, g.name+", again", g.settings)
 		eventually(t, "Envoy finds both gateways healthy", func() error { return healthy(t.Context(), envoy, two[:]) })
-		progress(fmt.Sprintf("with gateway %d again", i+1))
+		clients.progress(t, fmt.Sprintf("with gateway %d again", i+1))
 	}
 	stop()
 	sending.Wait()
-	for _, c := range clients {
-		if err := c.lost(); err != nil {
-			t.Errorf("%s: beside %d requests one was lost: %v", c.edge.name, c.passed.Load(), err)
-		}
-	}
+	clients.lostNone(t)
 }
 
 // healthy returns an error as long as Envoy finds one of the gateways unhealthy.
@@ -161,4 +145,31 @@ func (c *rollingClient) lost() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.wrong
+}
+
+// rollingClients send all the time.
+type rollingClients []*rollingClient
+
+// progress waits until requests have passed through each edge, old and new tokens alike.
+func (cs rollingClients) progress(t *testing.T, when string) {
+	t.Helper()
+	for _, c := range cs {
+		before := c.passed.Load()
+		eventually(t, "requests pass "+when+" through "+c.edge.name, func() error {
+			if c.passed.Load() < before+20 {
+				return fmt.Errorf("%d so far: %w", c.passed.Load(), c.lost())
+			}
+			return nil
+		})
+	}
+}
+
+// lostNone wants every request to have passed.
+func (cs rollingClients) lostNone(t *testing.T) {
+	t.Helper()
+	for _, c := range cs {
+		if err := c.lost(); err != nil {
+			t.Errorf("%s: beside %d requests one was lost: %v", c.edge.name, c.passed.Load(), err)
+		}
+	}
 }
