@@ -69,11 +69,8 @@ func statusText(s *adminv1.StatusResponse) string {
 	line("configuration", "%s, number %d since the start, in force since %s", printable(c.GetFile()), c.GetGeneration(), clock(c.GetInForceSince().AsTime()))
 	if last := c.GetLastReload(); last != nil {
 		line("last reload", "%s at %s", printable(last.GetResult()), clock(last.GetAt().AsTime()))
-		for text := range strings.Lines(last.GetError()) {
-			line("", "%s", printable(strings.TrimSuffix(text, "\n")))
-		}
-		for _, field := range last.GetNeedRestart() {
-			line("", "%s is taken only at a start", printable(field))
+		for _, detail := range details(last) {
+			line("", "%s", detail)
 		}
 	}
 	for _, l := range s.GetListeners() {
@@ -90,6 +87,17 @@ func statusText(s *adminv1.StatusResponse) string {
 	}
 	line("denied", "%d tokens", s.GetDenied())
 	return b.String()
+}
+
+// details are what there is to say of a reload besides its result, line by line.
+func details(r *adminv1.Reload) (lines []string) {
+	for text := range strings.Lines(r.GetError()) {
+		lines = append(lines, printable(strings.TrimSuffix(text, "\n")))
+	}
+	for _, field := range r.GetNeedRestart() {
+		lines = append(lines, printable(field)+" is taken only at a start")
+	}
+	return lines
 }
 
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
@@ -117,12 +125,9 @@ Exit code 0 if the file is in force now, 1 if it cannot be used and what was in 
 				}[last.GetResult()]
 				if text == "" {
 					text = "the configuration cannot be used; what was in force stays so\n"
-					for line := range strings.Lines(last.GetError()) {
-						text += "  " + printable(strings.TrimSuffix(line, "\n")) + "\n"
-					}
 				}
-				for _, field := range last.GetNeedRestart() {
-					text += "  " + printable(field) + " is taken only at a start\n"
+				for _, detail := range details(last) {
+					text += "  " + detail + "\n"
 				}
 				if err := as.printMessage(cmd, last, text); err != nil {
 					return err
