@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"net"
@@ -96,9 +97,9 @@ func TestAGatewayThatCannotHaveItsSocketListensNowhere(t *testing.T) {
 }
 
 // inherited is a socket as systemd passes it.
-func inherited(t *testing.T, name string) (*os.File, string) {
+func inherited(t *testing.T, name, at string) (*os.File, string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,8 +118,8 @@ func inherited(t *testing.T, name string) (*os.File, string) {
 
 func TestAGatewayAnswersOnThePassedSocketsAndTellsHowFarItIs(t *testing.T) {
 	e := local(t)
-	file, address := inherited(t, "gate")
-	unused, _ := inherited(t, "unused")
+	file, address := inherited(t, "gate", "127.0.0.1:0")
+	unused, _ := inherited(t, "unused", "127.0.0.1:0")
 	var stages []config.Stage
 	g := run(t, "listeners: {auth_request: {address: \"systemd:gate\"}}\n"+asking(e.URL()),
 		config.Inherited(listen.InheritedFiles(file, unused)), config.Notify(func(s config.Stage) { stages = append(stages, s) }))
@@ -142,6 +143,33 @@ func TestAGatewayAnswersOnThePassedSocketsAndTellsHowFarItIs(t *testing.T) {
 		t.Errorf("told of %v", stages)
 	}
 	expectClosed(t, address)
+}
+
+// TestAPassedSocketDoesNotOpenTheAdminAPIToOthers: where it is bound, no file says.
+func TestAPassedSocketDoesNotOpenTheAdminAPIToOthers(t *testing.T) {
+	for name, test := range map[string]struct {
+		at, api string
+		refused bool
+	}{
+		"at every address":                   {"0.0.0.0:0", "", true},
+		"at every address, without the API":  {"0.0.0.0:0", ", api: {off: true}", false},
+		"at an address of this machine only": {"127.0.0.1:0", "", false},
+	} {
+		file, address := inherited(t, "gate", test.at)
+		g, err := config.NewGateway(t.Context(), parse(t, "listeners: {ext_authz: {address: \"127.0.0.1:0\"}, admin: {address: \"systemd:gate\""+test.api+"}}\n"+asking("https://api.example.com/")),
+			(&journal{}).logger(), "test", config.Inherited(listen.InheritedFiles(file)))
+		if refused := err != nil && strings.HasPrefix(err.Error(), "listeners.admin.address: \"systemd:gate\" is open to other machines, "); refused != test.refused || (err == nil) == test.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+		if g != nil {
+			end, stop := context.WithCancel(t.Context())
+			stop()
+			if err := g.Run(end); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		expectClosed(t, address)
+	}
 }
 
 func TestASocketThatSystemdDoesNotPassIsAnError(t *testing.T) {
