@@ -13,7 +13,6 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 
 	"github.com/bearergate/bearergate/config"
-	"github.com/bearergate/bearergate/crmnow"
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
 )
@@ -38,20 +37,8 @@ func (b bearing) RoundTrip(r *http.Request) (*http.Response, error) { return b(r
 
 // TestADenialOutlivesAReload, though it makes the verifier anew.
 func TestADenialOutlivesAReload(t *testing.T) {
-	e, err := crmnow.StartLocal(crmnow.EmulatorOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	grant, err := e.Issue(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := grant.AccessToken.Reveal()
+	e := local(t)
+	token := issue(t, e)
 	text := "listeners: {auth_request: {address: \"127.0.0.1:0\"}, admin: {address: \"127.0.0.1:0\"}}\n" +
 		"verifiers: [{name: crm, verifytoken: {url: \"" + e.URL() + "\"}}]\n"
 	var level slog.LevelVar
