@@ -284,6 +284,36 @@ func TestSecretsComeFromTheirPlaces(t *testing.T) {
 	}
 }
 
+// TestKeysInAFileAreTakenWhenItChanges, without anybody asking for it: what the key from
+// before has signed is refused, though it was remembered as good.
+func TestKeysInAFileAreTakenWhenItChanges(t *testing.T) {
+	s := startServer(t)
+	file := filepath.Join(t.TempDir(), "keys.json")
+	put := func(keys string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(keys), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(s.keys())
+	g := runFrom(t, everywhere+fmt.Sprintf("verifiers: [{name: sso, jwt: {issuer: %q, audiences: [orders], algorithms: [ES256], keys: {file: %q}}}]\n", s.URL, file))
+	before := s.token(t, nil)
+	if got := g.ask(t, before); got.status != http.StatusOK {
+		t.Errorf("a token of the first key gets %+v", got)
+	}
+	s.rotate(t)
+	put(s.keys())
+	eventually(t, "end of the first key", func() bool { return g.ask(t, before).status == http.StatusUnauthorized })
+	if got := g.ask(t, s.token(t, nil)); got.status != http.StatusOK {
+		t.Errorf("a token of the second key gets %+v", got)
+	}
+	put(`{"keys": []}`) // what cannot be used changes nothing
+	eventually(t, "word of it", func() bool { return g.told(t, "ERROR", "the configuration cannot be used") == 1 })
+	if got := g.ask(t, s.token(t, nil)); got.status != http.StatusOK {
+		t.Errorf("a token of the second key gets %+v, with a file that cannot be used", got)
+	}
+}
+
 // TestEachVerifierHasItsOwnMemory: what one says of a token is not what another says.
 func TestEachVerifierHasItsOwnMemory(t *testing.T) {
 	s, e := startServer(t), local(t)
