@@ -153,17 +153,8 @@ func TestTheSchemaForEditorsTakesWhatTheGatewayTakes(t *testing.T) {
 		}
 	}
 	for page, count := range map[string]int{"../docs/policies.md": 6, "../docs/migrate.md": 4, "../docs/verifiers.md": 8, "../README.md": 1} {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parts := strings.Split(string(text), "```yaml\n")[1:]
-		if len(parts) != count {
-			t.Errorf("%s has %d examples, want %d", page, len(parts), count)
-		}
-		for i, part := range parts {
-			example, _, _ := strings.Cut(part, "```")
-			files[page+" "+string(rune('a'+i))] = []byte(example)
+		for i, example := range examplesOf(t, page, count) {
+			files[page+" "+string(rune('a'+i))] = []byte(example.file)
 		}
 	}
 	files["a sample of every field"] = []byte(sample)

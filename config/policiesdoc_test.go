@@ -13,25 +13,40 @@ import (
 	"github.com/bearergate/bearergate/policy"
 )
 
+// example is a configuration in a page.
+type example struct{ file, after string }
+
+// examplesOf gives the configurations in a page, of which there are so many.
+func examplesOf(t *testing.T, page string, count int) []example {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var examples []example
+	for _, part := range strings.Split(string(text), "```yaml\n")[1:] {
+		file, after, found := strings.Cut(part, "```\n")
+		if !found {
+			t.Errorf("%s has an example without an end:\n%s", page, part)
+		}
+		examples = append(examples, example{file, after})
+	}
+	if len(examples) != count {
+		t.Errorf("%s has %d examples, want %d", page, len(examples), count)
+	}
+	return examples
+}
+
 // TestTheExamplesOfThePagesAboutPoliciesAreTrue loads every example of these pages,
 // and asks it about the requests of the table that follows.
 func TestTheExamplesOfThePagesAboutPoliciesAreTrue(t *testing.T) {
 	row := regexp.MustCompile("(?m)^\\| `([A-Z]+) (https://\\S+)`(?:, named `(\\S+)`)?(?:, at `(\\S+)`)? \\| (.*) \\|$")
 	for page, count := range map[string]int{"policies.md": 6, "migrate.md": 4} {
-		text, err := os.ReadFile("../docs/" + page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		examples := strings.Split(string(text), "```yaml\n")[1:]
-		if len(examples) != count {
-			t.Errorf("%s has %d examples, want %d", page, len(examples), count)
-		}
-		for _, example := range examples {
-			file, after, _ := strings.Cut(example, "```\n")
-			c := parse(t, file)
-			rows := row.FindAllStringSubmatch(after, -1)
+		for _, example := range examplesOf(t, "../docs/"+page, count) {
+			c := parse(t, example.file)
+			rows := row.FindAllStringSubmatch(example.after, -1)
 			if len(rows) == 0 {
-				t.Errorf("%s says nothing about\n%s", page, file)
+				t.Errorf("%s says nothing about\n%s", page, example.file)
 			}
 			for _, cells := range rows {
 				u, err := url.Parse(cells[2])

@@ -343,10 +343,6 @@ default_policy: {verifiers: [sso, crm]}
 
 // TestTheExamplesOfTheDocsAreTaken, each as it stands there.
 func TestTheExamplesOfTheDocsAreTaken(t *testing.T) {
-	text, err := os.ReadFile("../docs/verifiers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	folder := t.TempDir()
 	for _, name := range []string{"secret.txt", "client.key", "keys.json"} {
 		content, err := os.ReadFile(filepath.Join("testdata", name))
@@ -357,24 +353,15 @@ func TestTheExamplesOfTheDocsAreTaken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	examples := 0
-	for i, part := range strings.Split(string(text), "```yaml\n") {
-		example, _, found := strings.Cut(part, "```")
-		if i == 0 || !found {
-			continue
-		}
-		examples++
-		example = strings.ReplaceAll(example, "127.0.0.1:9191", "127.0.0.1:0") // a port that is free
-		c, err := config.Parse(filepath.Join(folder, "gateway.yaml"), []byte(example), noVariables)
+	for _, example := range examplesOf(t, "../docs/verifiers.md", 8) {
+		file := strings.ReplaceAll(example.file, "127.0.0.1:9191", "127.0.0.1:0") // a port that is free
+		c, err := config.Parse(filepath.Join(folder, "gateway.yaml"), []byte(file), noVariables)
 		if err != nil {
-			t.Errorf("%s\n%v", example, err)
+			t.Errorf("%s\n%v", file, err)
 			continue
 		}
 		if err := runParsed(t, c).end(); err != nil {
-			t.Errorf("%s\n%v", example, err)
+			t.Errorf("%s\n%v", file, err)
 		}
-	}
-	if examples != 8 {
-		t.Errorf("there are %d examples", examples)
 	}
 }
