@@ -69,11 +69,7 @@ func checkAdmin(config *configv1.Config, around surroundings) []finding {
 		if l.GetApi().GetOff() {
 			found = append(found, finding{path: at, text: "has no use with off: true; take one of them out", bare: true})
 		}
-		wrong := checkSecret(at, credential, "", around)
-		if text, err := trustSecret(credential, around); len(wrong) == 0 && err == nil && !isSecret(text) {
-			wrong = append(wrong, finding{path: at, text: "holds no good credential; write 16 to 256 printable ASCII characters, without spaces at the ends, where it says", bare: true, unless: []string{at}})
-		}
-		found = append(found, wrong...)
+		found = append(found, checkShared(at, "credential", credential, around)...)
 	}
 	return found
 }

@@ -318,11 +318,7 @@ func checkTrust(at string, t *configv1.Trust, needs policy.Needs, around surroun
 		found = append(found, finding{path: at + ".policy", text: "cannot be together with original: as-asked, by which that path is the client's; write header or none"})
 	}
 	if secret := t.GetSecret(); secret != nil {
-		wrong := checkSecret(at+".secret", secret, "", around)
-		if text, err := trustSecret(secret, around); len(wrong) == 0 && err == nil && !isSecret(text) {
-			wrong = append(wrong, finding{path: at + ".secret", text: "holds no good secret; write 16 to 256 printable ASCII characters, without spaces at the ends, where it says", bare: true, unless: []string{at + ".secret"}})
-		}
-		found = append(found, wrong...)
+		found = append(found, checkShared(at+".secret", "secret", secret, around)...)
 	}
 	for i, text := range t.GetPeers() {
 		if _, err := peer(text); err != nil {
@@ -376,8 +372,19 @@ func needsOf(made *Policies) policy.Needs {
 	return needs
 }
 
-// trustSecret reads the secret of an edge.
-func trustSecret(secret *configv1.Secret, around surroundings) (string, error) {
+// checkShared sees that what edges or operators show is there, and is good for that.
+func checkShared(at, called string, secret *configv1.Secret, around surroundings) []finding {
+	if wrong := checkSecret(at, secret, "", around); len(wrong) > 0 {
+		return wrong
+	}
+	if text, err := sharedSecret(secret, around); err == nil && !isSecret(text) {
+		return []finding{{path: at, text: "holds no good " + called + "; write 16 to 256 printable ASCII characters, without spaces at the ends, where it says", bare: true, unless: []string{at}}}
+	}
+	return nil
+}
+
+// sharedSecret reads what edges or operators are to show.
+func sharedSecret(secret *configv1.Secret, around surroundings) (string, error) {
 	here := &configv1.Secret{Environment: secret.GetEnvironment(), Credential: secret.GetCredential(), File: secret.GetFile()}
 	if here.GetFile() != "" {
 		here.File = inFolder(around.folder, here.GetFile())
@@ -411,7 +418,7 @@ func trust(t *configv1.Trust) (authrequest.Trust, error) {
 	}
 	var err error
 	if t.GetSecret() != nil {
-		if made.Secret, err = trustSecret(t.GetSecret(), surroundings{lookup: os.LookupEnv}); err != nil {
+		if made.Secret, err = sharedSecret(t.GetSecret(), surroundings{lookup: os.LookupEnv}); err != nil {
 			return made, fmt.Errorf("trust.secret %w", err)
 		}
 		if !isSecret(made.Secret) {
