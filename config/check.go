@@ -29,8 +29,8 @@ type finding struct {
 }
 
 // check gives all that is wrong with a filled-in configuration: what the rules in config.proto find, and here what they
-// cannot say.
-func check(config *configv1.Config, around surroundings) []finding {
+// cannot say. With it come the policies, made ready as far as they can be.
+func check(config *configv1.Config, around surroundings) (*Policies, []finding) {
 	var found []finding
 	err := protovalidate.Validate(config)
 	if invalid, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
@@ -49,7 +49,8 @@ func check(config *configv1.Config, around surroundings) []finding {
 	found = append(found, checkAdmin(config, around)...)
 	found = append(found, checkVerifiers(config, around)...)
 	found = append(found, checkHealth(config)...)
-	return append(found, checkPolicies(config, around)...)
+	policies, wrong := checkPolicies(config, around)
+	return policies, append(found, wrong...)
 }
 
 // checkPolicy sees that a policy's answers can be kept and its headers sent.

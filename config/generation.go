@@ -20,6 +20,7 @@ import (
 type generation struct {
 	verifiers *verifiers
 	policies  []gate.Policy
+	warnings  []Warning
 	// Of each listener, by name.
 	gates map[string]*gate.Gate
 	trust map[string]authrequest.Trust
@@ -68,6 +69,7 @@ func (g *Gateway) makeGates(c *configv1.Config, made *generation) error {
 	if err != nil {
 		return err
 	}
+	made.warnings = chosen.warnings(c)
 	if made.policies, err = gatePolicies(c, chosen, made.verifiers); err != nil {
 		return err
 	}
@@ -131,7 +133,7 @@ func divide(policies []gate.Policy, served []int) (here []gate.Policy, elsewhere
 
 // announce tells the operator of what decides from now on.
 func (g *Gateway) announce(c *configv1.Config, made *generation) {
-	for _, w := range Warnings(c) {
+	for _, w := range made.warnings {
 		g.logger.Warn("the configuration may not do what is meant", slog.String("field", w.Field), slog.String("detail", w.Text))
 	}
 	g.LogAllowed(c.GetLog().GetAllowedOneIn())

@@ -84,7 +84,8 @@ func read(name string, data []byte, lookup func(string) (string, bool)) (*Readin
 	}
 
 	fill(config, read.wrote)
-	for _, found := range check(config, surroundings{folder: filepath.Dir(name), lookup: lookup, wrote: read.wrote}) {
+	policies, wrong := check(config, surroundings{folder: filepath.Dir(name), lookup: lookup, wrote: read.wrote})
+	for _, found := range wrong {
 		read.report(found)
 	}
 	read.reportClamped()
@@ -93,7 +94,7 @@ func read(name string, data []byte, lookup func(string) (string, bool)) (*Readin
 		err.sort()
 		return nil, err
 	}
-	for _, found := range Warnings(config) {
+	for _, found := range policies.warnings(config) {
 		read.report(finding{path: found.Field, text: found.Text, bare: true})
 	}
 	warnings := &Error{Problems: read.problems}

@@ -142,8 +142,8 @@ func rules(r *configv1.Require) policy.Rules {
 }
 
 // checkPolicies sees that policies can be obeyed, and that the listeners can choose
-// between them.
-func checkPolicies(c *configv1.Config, around surroundings) []finding {
+// between them. It returns them, made ready as far as they can be.
+func checkPolicies(c *configv1.Config, around surroundings) (*Policies, []finding) {
 	made, found := compilePolicies(c)
 	seen := map[string]bool{policy.DefaultName: true}
 	var asking []*configv1.Policy
@@ -178,7 +178,7 @@ func checkPolicies(c *configv1.Config, around surroundings) []finding {
 			found = append(found, checkTrustNames(e.path+".trust.client_names", l)...)
 		}
 	}
-	return found
+	return made, found
 }
 
 // checkServed sees that a listener can serve the policies that it names.

@@ -21,6 +21,11 @@ func Warnings(c *configv1.Config) []Warning {
 	if err != nil {
 		return nil // it is no such configuration
 	}
+	return made.warnings(c)
+}
+
+// warnings is [Warnings] for who has the policies of the configuration.
+func (p *Policies) warnings(c *configv1.Config) []Warning {
 	var warnings []Warning
 	for _, e := range entries(c.GetListeners()) {
 		l, ok := e.fields.(*configv1.Admin)
@@ -29,12 +34,12 @@ func Warnings(c *configv1.Config) []Warning {
 			warnings = append(warnings, Warning{e.path + ".api.credential", "travels in clear to other machines, and with it the tokens that are named to the admin API; add tls"})
 		}
 	}
-	for i := range made.Messages {
-		if text := made.claimless(i, c); text != "" {
+	for i := range p.Messages {
+		if text := p.claimless(i, c); text != "" {
 			warnings = append(warnings, Warning{policyPath(i) + ".require", text})
 		}
-		for _, field := range claimFields(made.Messages[i]) {
-			if silent := made.silent(i, c); silent != "" {
+		for _, field := range claimFields(p.Messages[i]) {
+			if silent := p.silent(i, c); silent != "" {
 				warnings = append(warnings, Warning{policyPath(i) + "." + field, "needs claims, and " + silent +
 					": of tokens that are asked about there nothing is told; take it out of the policy's verifiers, or put it behind a jwt verifier"})
 			}
