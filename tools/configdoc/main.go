@@ -115,7 +115,7 @@ func sectionsOf(config *protogen.Message) ([]section, error) {
 			if comment == "" {
 				wrong = append(wrong, fmt.Errorf("%s has no comment", inner))
 			}
-			if f.Message != nil && f.Message.Desc.FullName() != "google.protobuf.Duration" {
+			if holdsMessage(f) {
 				if f.Desc.IsList() {
 					inner += "[]"
 				}

@@ -67,6 +67,7 @@ func writeSchema(config *protogen.Message) ([]byte, error) {
 	return text.Bytes(), errors.Join(wrong...)
 }
 
+// holdsMessage reports whether a field has fields of its own.
 func holdsMessage(f *protogen.Field) bool {
 	return f.Message != nil && f.Message.Desc.FullName() != "google.protobuf.Duration"
 }
