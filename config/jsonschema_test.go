@@ -89,10 +89,14 @@ func TestTheSchemaForEditorsKnowsEveryField(t *testing.T) {
 	}
 	var file struct {
 		object
+		ID   string            `json:"$id"`
 		Defs map[string]object `json:"$defs"`
 	}
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
+	}
+	if file.ID != config.SchemaURL {
+		t.Errorf("it says that it is at %s, and configurations look for it at %s", file.ID, config.SchemaURL)
 	}
 	file.Defs["Config"] = file.object
 	seen := map[string]bool{}
