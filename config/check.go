@@ -270,9 +270,6 @@ func resolveFiles(config *configv1.Config, file string) {
 				tls.ClientCaFile = inFolder(filepath.Dir(file), tls.GetClientCaFile())
 			}
 		}
-	}
-	resolveVerifierFiles(config, file)
-	for _, e := range entries(config.GetListeners()) {
 		if l, ok := e.fields.(*configv1.AuthRequest); ok && l.GetTrust().GetSecret().GetFile() != "" {
 			l.Trust.Secret.File = inFolder(filepath.Dir(file), l.GetTrust().GetSecret().GetFile())
 		}
@@ -280,6 +277,7 @@ func resolveFiles(config *configv1.Config, file string) {
 			l.Api.Credential.File = inFolder(filepath.Dir(file), l.GetApi().GetCredential().GetFile())
 		}
 	}
+	resolveVerifierFiles(config, file)
 }
 
 func inFolder(folder, path string) string {
