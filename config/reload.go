@@ -45,11 +45,7 @@ func (g *Gateway) Reload(ctx context.Context) (admin.Reload, error) {
 	case g.source == nil:
 		return admin.Reload{}, errors.New("the configuration did not come from a file")
 	}
-	for _, d := range g.doors {
-		if c := d.desk.certificates; c != nil {
-			c.reload()
-		}
-	}
+	g.reloadCertificates()
 	text, err := g.source.again()
 	return g.take(ctx, text, err, true)
 }
@@ -311,13 +307,18 @@ func (g *Gateway) watchFiles(ctx context.Context) {
 		return
 	}
 	watch.Files(ctx, g.files, g.others, g.logger, func() {
-		for _, d := range g.allDoors() {
-			if c := d.desk.certificates; c != nil {
-				c.reload()
-			}
-		}
+		g.reloadCertificates()
 		g.look(ctx)
 	})
+}
+
+// reloadCertificates reads the files of all listeners' certificates again.
+func (g *Gateway) reloadCertificates() {
+	for _, d := range g.allDoors() {
+		if c := d.desk.certificates; c != nil {
+			c.reload()
+		}
+	}
 }
 
 // files are all that matter to the configuration in force.
