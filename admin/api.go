@@ -113,6 +113,11 @@ func (a *api) Status(context.Context, *adminv1.StatusRequest) (*adminv1.StatusRe
 	return status, nil
 }
 
+// Activity implements [adminv1connect.AdminServiceHandler].
+func (a *api) Activity(context.Context, *adminv1.ActivityRequest) (*adminv1.ActivityResponse, error) {
+	return a.server.shown.activity.recent(), nil
+}
+
 func (r *Reload) message() *adminv1.Reload {
 	return &adminv1.Reload{At: timestamppb.New(r.At), Result: r.Result, Error: r.Error, NeedRestart: r.NeedRestart}
 }

@@ -29,6 +29,7 @@ type Metrics struct {
 	refused   *prometheus.CounterVec
 	stages    stages
 	shadows   shadows
+	activity  activity
 	// What is shown of reloads.
 	reloads      *prometheus.CounterVec
 	lastGood     prometheus.Gauge
@@ -83,6 +84,7 @@ func NewMetrics(version string) *Metrics {
 			Help: "When a configuration was last read that could be used, at the start too, as a Unix time.",
 		}),
 	}
+	m.activity = activity{metrics: m, series: map[Labels]*followed{}}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "bearergate_build_info",
 		Help: "1, with the version of the gateway and of Go.",
@@ -123,6 +125,7 @@ func (m *Metrics) Forget(l Labels) {
 	m.durations.DeletePartialMatch(match)
 	m.calls.DeletePartialMatch(match)
 	m.forgetCertificate(match)
+	m.activity.forget(l)
 }
 
 // ForgetCertificate drops the series of a listener that speaks TLS no more.
@@ -152,8 +155,7 @@ const noSource = "none"
 func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(gate.Tally) {
 	// All children are made ahead: what is counted at each request must cost an
 	// atomic addition and no lookup, and a rate needs a zero to start from.
-	type counters [2][gate.Reasons][verifier.Sources]prometheus.Counter
-	counted := make([]counters, len(policies))
+	counted := make([]decisionCounters, len(policies))
 	for i, policy := range policies {
 		for reason := range gate.Reason(gate.Reasons) {
 			for source := range verifier.Source(verifier.Sources) {
@@ -167,6 +169,7 @@ func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(g
 				}
 			}
 		}
+		m.activity.follow(listener, policy, &counted[i])
 	}
 	var took [verifier.Sources]prometheus.Observer
 	for source := range took {

@@ -29,6 +29,7 @@ type shownState struct {
 	configuration atomic.Pointer[Configuration]
 	controls      atomic.Pointer[Controls]
 	shadows       *shadows
+	activity      *activity
 }
 
 // NewServer returns a server that shows the metrics. It is not ready until
@@ -38,7 +39,7 @@ func NewServer(m *Metrics, logger *slog.Logger) *Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{logger: logger, shown: &shownState{health: health{state: starting}, shadows: &m.shadows}}
+	s := &Server{logger: logger, shown: &shownState{health: health{state: starting}, shadows: &m.shadows, activity: &m.activity}}
 	s.Configured(&Configuration{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", s.livez)

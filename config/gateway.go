@@ -248,6 +248,7 @@ func (g *Gateway) start(watching context.Context) {
 	}
 	g.serving.Go(func() { g.watchFiles(watching) })
 	g.serving.Go(func() { g.watchHealth(watching) })
+	g.serving.Go(func() { g.metrics.Remember(watching) })
 	g.admin.Ready()
 	g.notify(Ready)
 }

@@ -611,6 +611,454 @@ func (x *CachePart) GetRejected() uint64 {
 	return 0
 }
 
+// ActivityRequest asks for the last five minutes.
+type ActivityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivityRequest) Reset() {
+	*x = ActivityRequest{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivityRequest) ProtoMessage() {}
+
+func (x *ActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivityRequest.ProtoReflect.Descriptor instead.
+func (*ActivityRequest) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+// ActivityResponse is what was decided in the last five minutes, second by second.
+type ActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the last second ended.
+	Until *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	// How long a point is.
+	Step *durationpb.Duration `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`
+	// How many points there are: 300, and fewer in the first five minutes. So many counts are in each list, the oldest first.
+	Points uint32 `protobuf:"varint,3,opt,name=points,proto3" json:"points,omitempty"`
+	// Decisions by reason; only those reasons that there were.
+	Reasons []*ReasonActivity `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// Decisions that follow from an answer about a token, by where that came from; only those that there were.
+	Sources []*SourceActivity `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Of all decisions, those that let through what was refused, because the policy is in shadow; empty if there were none.
+	Shadow []uint32 `protobuf:"varint,6,rep,packed,name=shadow,proto3" json:"shadow,omitempty"`
+	// How long decisions took in the last minute; only those that there were.
+	DecisionTimes []*DecisionTimes `protobuf:"bytes,7,rep,name=decision_times,json=decisionTimes,proto3" json:"decision_times,omitempty"`
+	// How long calls to verifiers took in the last minute; only those that there were.
+	CallTimes     []*CallTimes `protobuf:"bytes,8,rep,name=call_times,json=callTimes,proto3" json:"call_times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivityResponse) Reset() {
+	*x = ActivityResponse{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivityResponse) ProtoMessage() {}
+
+func (x *ActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivityResponse.ProtoReflect.Descriptor instead.
+func (*ActivityResponse) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ActivityResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ActivityResponse) GetStep() *durationpb.Duration {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *ActivityResponse) GetPoints() uint32 {
+	if x != nil {
+		return x.Points
+	}
+	return 0
+}
+
+func (x *ActivityResponse) GetReasons() []*ReasonActivity {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ActivityResponse) GetSources() []*SourceActivity {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *ActivityResponse) GetShadow() []uint32 {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
+func (x *ActivityResponse) GetDecisionTimes() []*DecisionTimes {
+	if x != nil {
+		return x.DecisionTimes
+	}
+	return nil
+}
+
+func (x *ActivityResponse) GetCallTimes() []*CallTimes {
+	if x != nil {
+		return x.CallTimes
+	}
+	return nil
+}
+
+// ReasonActivity is how often there was a reason.
+type ReasonActivity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reason, as in the log.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What becomes of such a request: allow, unauthorized, forbidden, refused or unavailable.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// How often, in each second.
+	Counts        []uint32 `protobuf:"varint,3,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReasonActivity) Reset() {
+	*x = ReasonActivity{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReasonActivity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReasonActivity) ProtoMessage() {}
+
+func (x *ReasonActivity) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReasonActivity.ProtoReflect.Descriptor instead.
+func (*ReasonActivity) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReasonActivity) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReasonActivity) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *ReasonActivity) GetCounts() []uint32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// SourceActivity is how often an answer came from there.
+type SourceActivity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// endpoint, cache, stale, token or denied.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// How often, in each second.
+	Counts        []uint32 `protobuf:"varint,2,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceActivity) Reset() {
+	*x = SourceActivity{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceActivity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceActivity) ProtoMessage() {}
+
+func (x *SourceActivity) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceActivity.ProtoReflect.Descriptor instead.
+func (*SourceActivity) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SourceActivity) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SourceActivity) GetCounts() []uint32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// Times are how long something took.
+type Times struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many were measured.
+	Measured uint64 `protobuf:"varint,1,opt,name=measured,proto3" json:"measured,omitempty"`
+	// Half of them took no longer; within a tenth.
+	P50 *durationpb.Duration `protobuf:"bytes,2,opt,name=p50,proto3" json:"p50,omitempty"`
+	// 99 of 100 took no longer; within a tenth.
+	P99           *durationpb.Duration `protobuf:"bytes,3,opt,name=p99,proto3" json:"p99,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Times) Reset() {
+	*x = Times{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Times) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Times) ProtoMessage() {}
+
+func (x *Times) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Times.ProtoReflect.Descriptor instead.
+func (*Times) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Times) GetMeasured() uint64 {
+	if x != nil {
+		return x.Measured
+	}
+	return 0
+}
+
+func (x *Times) GetP50() *durationpb.Duration {
+	if x != nil {
+		return x.P50
+	}
+	return nil
+}
+
+func (x *Times) GetP99() *durationpb.Duration {
+	if x != nil {
+		return x.P99
+	}
+	return nil
+}
+
+// DecisionTimes are how long decisions took.
+type DecisionTimes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the answer came from; none if a verifier was waited for and gave none.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// How long. Of decisions that waited for nobody one in 64 is measured.
+	Times         *Times `protobuf:"bytes,2,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecisionTimes) Reset() {
+	*x = DecisionTimes{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionTimes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionTimes) ProtoMessage() {}
+
+func (x *DecisionTimes) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionTimes.ProtoReflect.Descriptor instead.
+func (*DecisionTimes) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DecisionTimes) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *DecisionTimes) GetTimes() *Times {
+	if x != nil {
+		return x.Times
+	}
+	return nil
+}
+
+// CallTimes are how long calls to a verifier took.
+type CallTimes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The verifier's name.
+	Verifier string `protobuf:"bytes,1,opt,name=verifier,proto3" json:"verifier,omitempty"`
+	// valid, invalid or no_answer.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// How long, without waiting for their turn.
+	Times         *Times `protobuf:"bytes,3,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallTimes) Reset() {
+	*x = CallTimes{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallTimes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallTimes) ProtoMessage() {}
+
+func (x *CallTimes) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallTimes.ProtoReflect.Descriptor instead.
+func (*CallTimes) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CallTimes) GetVerifier() string {
+	if x != nil {
+		return x.Verifier
+	}
+	return ""
+}
+
+func (x *CallTimes) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *CallTimes) GetTimes() *Times {
+	if x != nil {
+		return x.Times
+	}
+	return nil
+}
+
 // ReloadRequest asks for the configuration to be read again.
 type ReloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -620,7 +1068,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +1080,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +1093,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 // ReloadResponse says what came of it.
@@ -659,7 +1107,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +1119,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +1132,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReloadResponse) GetReload() *Reload {
@@ -705,7 +1153,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +1165,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +1178,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ForgetRequest) GetToken() string {
@@ -751,7 +1199,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +1211,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +1224,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ForgetResponse) GetFingerprint() string {
@@ -806,7 +1254,7 @@ type DenyRequest struct {
 
 func (x *DenyRequest) Reset() {
 	*x = DenyRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +1266,7 @@ func (x *DenyRequest) String() string {
 func (*DenyRequest) ProtoMessage() {}
 
 func (x *DenyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +1279,7 @@ func (x *DenyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyRequest.ProtoReflect.Descriptor instead.
 func (*DenyRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DenyRequest) GetWhich() isDenyRequest_Which {
@@ -902,7 +1350,7 @@ type DenyResponse struct {
 
 func (x *DenyResponse) Reset() {
 	*x = DenyResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1362,7 @@ func (x *DenyResponse) String() string {
 func (*DenyResponse) ProtoMessage() {}
 
 func (x *DenyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1375,7 @@ func (x *DenyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyResponse.ProtoReflect.Descriptor instead.
 func (*DenyResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DenyResponse) GetDenial() *Denial {
@@ -956,7 +1404,7 @@ type Denial struct {
 
 func (x *Denial) Reset() {
 	*x = Denial{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1416,7 @@ func (x *Denial) String() string {
 func (*Denial) ProtoMessage() {}
 
 func (x *Denial) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1429,7 @@ func (x *Denial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Denial.ProtoReflect.Descriptor instead.
 func (*Denial) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Denial) GetFingerprint() string {
@@ -1028,7 +1476,7 @@ type ListDenialsRequest struct {
 
 func (x *ListDenialsRequest) Reset() {
 	*x = ListDenialsRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1488,7 @@ func (x *ListDenialsRequest) String() string {
 func (*ListDenialsRequest) ProtoMessage() {}
 
 func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1501,7 @@ func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsRequest.ProtoReflect.Descriptor instead.
 func (*ListDenialsRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 // ListDenialsResponse lists them.
@@ -1069,7 +1517,7 @@ type ListDenialsResponse struct {
 
 func (x *ListDenialsResponse) Reset() {
 	*x = ListDenialsResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1529,7 @@ func (x *ListDenialsResponse) String() string {
 func (*ListDenialsResponse) ProtoMessage() {}
 
 func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1542,7 @@ func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsResponse.ProtoReflect.Descriptor instead.
 func (*ListDenialsResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListDenialsResponse) GetDenials() []*Denial {
@@ -1128,7 +1576,7 @@ type SetLogRequest struct {
 
 func (x *SetLogRequest) Reset() {
 	*x = SetLogRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1588,7 @@ func (x *SetLogRequest) String() string {
 func (*SetLogRequest) ProtoMessage() {}
 
 func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1601,7 @@ func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogRequest.ProtoReflect.Descriptor instead.
 func (*SetLogRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetLogRequest) GetLevel() string {
@@ -1199,7 +1647,7 @@ type SetLogResponse struct {
 
 func (x *SetLogResponse) Reset() {
 	*x = SetLogResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1659,7 @@ func (x *SetLogResponse) String() string {
 func (*SetLogResponse) ProtoMessage() {}
 
 func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1672,7 @@ func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogResponse.ProtoReflect.Descriptor instead.
 func (*SetLogResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 // ResetBreakerRequest names the verifier.
@@ -1238,7 +1686,7 @@ type ResetBreakerRequest struct {
 
 func (x *ResetBreakerRequest) Reset() {
 	*x = ResetBreakerRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1698,7 @@ func (x *ResetBreakerRequest) String() string {
 func (*ResetBreakerRequest) ProtoMessage() {}
 
 func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1711,7 @@ func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerRequest.ProtoReflect.Descriptor instead.
 func (*ResetBreakerRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResetBreakerRequest) GetVerifier() string {
@@ -1282,7 +1730,7 @@ type ResetBreakerResponse struct {
 
 func (x *ResetBreakerResponse) Reset() {
 	*x = ResetBreakerResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1742,7 @@ func (x *ResetBreakerResponse) String() string {
 func (*ResetBreakerResponse) ProtoMessage() {}
 
 func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1755,7 @@ func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerResponse.ProtoReflect.Descriptor instead.
 func (*ResetBreakerResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 var File_bearergate_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -1362,7 +1810,36 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\aentries\x18\x01 \x01(\x04R\aentries\x12\x12\n" +
 	"\x04most\x18\x02 \x01(\x04R\x04most\x12\x18\n" +
 	"\aevicted\x18\x03 \x01(\x04R\aevicted\x12\x1a\n" +
-	"\brejected\x18\x04 \x01(\x04R\brejected\"\x0f\n" +
+	"\brejected\x18\x04 \x01(\x04R\brejected\"\x11\n" +
+	"\x0fActivityRequest\"\xab\x03\n" +
+	"\x10ActivityResponse\x120\n" +
+	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12-\n" +
+	"\x04step\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04step\x12\x16\n" +
+	"\x06points\x18\x03 \x01(\rR\x06points\x12=\n" +
+	"\areasons\x18\x04 \x03(\v2#.bearergate.admin.v1.ReasonActivityR\areasons\x12=\n" +
+	"\asources\x18\x05 \x03(\v2#.bearergate.admin.v1.SourceActivityR\asources\x12\x16\n" +
+	"\x06shadow\x18\x06 \x03(\rR\x06shadow\x12I\n" +
+	"\x0edecision_times\x18\a \x03(\v2\".bearergate.admin.v1.DecisionTimesR\rdecisionTimes\x12=\n" +
+	"\n" +
+	"call_times\x18\b \x03(\v2\x1e.bearergate.admin.v1.CallTimesR\tcallTimes\"Z\n" +
+	"\x0eReasonActivity\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06counts\x18\x03 \x03(\rR\x06counts\"@\n" +
+	"\x0eSourceActivity\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
+	"\x06counts\x18\x02 \x03(\rR\x06counts\"}\n" +
+	"\x05Times\x12\x1a\n" +
+	"\bmeasured\x18\x01 \x01(\x04R\bmeasured\x12+\n" +
+	"\x03p50\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
+	"\x03p99\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p99\"Y\n" +
+	"\rDecisionTimes\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x120\n" +
+	"\x05times\x18\x02 \x01(\v2\x1a.bearergate.admin.v1.TimesR\x05times\"s\n" +
+	"\tCallTimes\x12\x1a\n" +
+	"\bverifier\x18\x01 \x01(\tR\bverifier\x12\x18\n" +
+	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x120\n" +
+	"\x05times\x18\x03 \x01(\v2\x1a.bearergate.admin.v1.TimesR\x05times\"\x0f\n" +
 	"\rReloadRequest\"E\n" +
 	"\x0eReloadResponse\x123\n" +
 	"\x06reload\x18\x01 \x01(\v2\x1b.bearergate.admin.v1.ReloadR\x06reload\"%\n" +
@@ -1395,9 +1872,10 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eSetLogResponse\"1\n" +
 	"\x13ResetBreakerRequest\x12\x1a\n" +
 	"\bverifier\x18\x01 \x01(\tR\bverifier\"\x16\n" +
-	"\x14ResetBreakerResponse2\xee\x04\n" +
+	"\x14ResetBreakerResponse2\xc7\x05\n" +
 	"\fAdminService\x12Q\n" +
-	"\x06Status\x12\".bearergate.admin.v1.StatusRequest\x1a#.bearergate.admin.v1.StatusResponse\x12Q\n" +
+	"\x06Status\x12\".bearergate.admin.v1.StatusRequest\x1a#.bearergate.admin.v1.StatusResponse\x12W\n" +
+	"\bActivity\x12$.bearergate.admin.v1.ActivityRequest\x1a%.bearergate.admin.v1.ActivityResponse\x12Q\n" +
 	"\x06Reload\x12\".bearergate.admin.v1.ReloadRequest\x1a#.bearergate.admin.v1.ReloadResponse\x12Q\n" +
 	"\x06Forget\x12\".bearergate.admin.v1.ForgetRequest\x1a#.bearergate.admin.v1.ForgetResponse\x12K\n" +
 	"\x04Deny\x12 .bearergate.admin.v1.DenyRequest\x1a!.bearergate.admin.v1.DenyResponse\x12`\n" +
@@ -1417,7 +1895,7 @@ func file_bearergate_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_bearergate_admin_v1_admin_proto_rawDescData
 }
 
-var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: bearergate.admin.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: bearergate.admin.v1.StatusResponse
@@ -1426,59 +1904,78 @@ var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*Listener)(nil),              // 4: bearergate.admin.v1.Listener
 	(*Verifier)(nil),              // 5: bearergate.admin.v1.Verifier
 	(*CachePart)(nil),             // 6: bearergate.admin.v1.CachePart
-	(*ReloadRequest)(nil),         // 7: bearergate.admin.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 8: bearergate.admin.v1.ReloadResponse
-	(*ForgetRequest)(nil),         // 9: bearergate.admin.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 10: bearergate.admin.v1.ForgetResponse
-	(*DenyRequest)(nil),           // 11: bearergate.admin.v1.DenyRequest
-	(*DenyResponse)(nil),          // 12: bearergate.admin.v1.DenyResponse
-	(*Denial)(nil),                // 13: bearergate.admin.v1.Denial
-	(*ListDenialsRequest)(nil),    // 14: bearergate.admin.v1.ListDenialsRequest
-	(*ListDenialsResponse)(nil),   // 15: bearergate.admin.v1.ListDenialsResponse
-	(*SetLogRequest)(nil),         // 16: bearergate.admin.v1.SetLogRequest
-	(*SetLogResponse)(nil),        // 17: bearergate.admin.v1.SetLogResponse
-	(*ResetBreakerRequest)(nil),   // 18: bearergate.admin.v1.ResetBreakerRequest
-	(*ResetBreakerResponse)(nil),  // 19: bearergate.admin.v1.ResetBreakerResponse
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*ActivityRequest)(nil),       // 7: bearergate.admin.v1.ActivityRequest
+	(*ActivityResponse)(nil),      // 8: bearergate.admin.v1.ActivityResponse
+	(*ReasonActivity)(nil),        // 9: bearergate.admin.v1.ReasonActivity
+	(*SourceActivity)(nil),        // 10: bearergate.admin.v1.SourceActivity
+	(*Times)(nil),                 // 11: bearergate.admin.v1.Times
+	(*DecisionTimes)(nil),         // 12: bearergate.admin.v1.DecisionTimes
+	(*CallTimes)(nil),             // 13: bearergate.admin.v1.CallTimes
+	(*ReloadRequest)(nil),         // 14: bearergate.admin.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 15: bearergate.admin.v1.ReloadResponse
+	(*ForgetRequest)(nil),         // 16: bearergate.admin.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 17: bearergate.admin.v1.ForgetResponse
+	(*DenyRequest)(nil),           // 18: bearergate.admin.v1.DenyRequest
+	(*DenyResponse)(nil),          // 19: bearergate.admin.v1.DenyResponse
+	(*Denial)(nil),                // 20: bearergate.admin.v1.Denial
+	(*ListDenialsRequest)(nil),    // 21: bearergate.admin.v1.ListDenialsRequest
+	(*ListDenialsResponse)(nil),   // 22: bearergate.admin.v1.ListDenialsResponse
+	(*SetLogRequest)(nil),         // 23: bearergate.admin.v1.SetLogRequest
+	(*SetLogResponse)(nil),        // 24: bearergate.admin.v1.SetLogResponse
+	(*ResetBreakerRequest)(nil),   // 25: bearergate.admin.v1.ResetBreakerRequest
+	(*ResetBreakerResponse)(nil),  // 26: bearergate.admin.v1.ResetBreakerResponse
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
 }
 var file_bearergate_admin_v1_admin_proto_depIdxs = []int32{
-	20, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	21, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	27, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	28, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	2,  // 2: bearergate.admin.v1.StatusResponse.configuration:type_name -> bearergate.admin.v1.Configuration
 	4,  // 3: bearergate.admin.v1.StatusResponse.listeners:type_name -> bearergate.admin.v1.Listener
 	5,  // 4: bearergate.admin.v1.StatusResponse.verifiers:type_name -> bearergate.admin.v1.Verifier
-	20, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
+	27, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
 	3,  // 6: bearergate.admin.v1.Configuration.last_reload:type_name -> bearergate.admin.v1.Reload
-	20, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
-	20, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
+	27, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
+	27, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
 	6,  // 9: bearergate.admin.v1.Verifier.good:type_name -> bearergate.admin.v1.CachePart
 	6,  // 10: bearergate.admin.v1.Verifier.refused:type_name -> bearergate.admin.v1.CachePart
-	3,  // 11: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
-	21, // 12: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
-	13, // 13: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
-	20, // 14: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
-	20, // 15: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
-	13, // 16: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
-	0,  // 17: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
-	7,  // 18: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
-	9,  // 19: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
-	11, // 20: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
-	14, // 21: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
-	16, // 22: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
-	18, // 23: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
-	1,  // 24: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
-	8,  // 25: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
-	10, // 26: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
-	12, // 27: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
-	15, // 28: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
-	17, // 29: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
-	19, // 30: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	27, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
+	28, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
+	9,  // 13: bearergate.admin.v1.ActivityResponse.reasons:type_name -> bearergate.admin.v1.ReasonActivity
+	10, // 14: bearergate.admin.v1.ActivityResponse.sources:type_name -> bearergate.admin.v1.SourceActivity
+	12, // 15: bearergate.admin.v1.ActivityResponse.decision_times:type_name -> bearergate.admin.v1.DecisionTimes
+	13, // 16: bearergate.admin.v1.ActivityResponse.call_times:type_name -> bearergate.admin.v1.CallTimes
+	28, // 17: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
+	28, // 18: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
+	11, // 19: bearergate.admin.v1.DecisionTimes.times:type_name -> bearergate.admin.v1.Times
+	11, // 20: bearergate.admin.v1.CallTimes.times:type_name -> bearergate.admin.v1.Times
+	3,  // 21: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
+	28, // 22: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
+	20, // 23: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
+	27, // 24: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
+	27, // 25: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
+	20, // 26: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
+	0,  // 27: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
+	7,  // 28: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
+	14, // 29: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
+	16, // 30: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
+	18, // 31: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
+	21, // 32: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
+	23, // 33: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
+	25, // 34: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
+	1,  // 35: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
+	8,  // 36: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
+	15, // 37: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
+	17, // 38: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
+	19, // 39: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
+	22, // 40: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
+	24, // 41: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
+	26, // 42: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
+	35, // [35:43] is the sub-list for method output_type
+	27, // [27:35] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_admin_v1_admin_proto_init() }
@@ -1486,11 +1983,11 @@ func file_bearergate_admin_v1_admin_proto_init() {
 	if File_bearergate_admin_v1_admin_proto != nil {
 		return
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[11].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[18].OneofWrappers = []any{
 		(*DenyRequest_Token)(nil),
 		(*DenyRequest_Fingerprint)(nil),
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[16].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[23].OneofWrappers = []any{
 		(*SetLogRequest_AllowedOneIn)(nil),
 	}
 	type x struct{}
@@ -1499,7 +1996,7 @@ func file_bearergate_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_admin_v1_admin_proto_rawDesc), len(file_bearergate_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,8 @@ const (
 const (
 	// AdminServiceStatusProcedure is the procedure name of the AdminService's Status RPC.
 	AdminServiceStatusProcedure = "/bearergate.admin.v1.AdminService/Status"
+	// AdminServiceActivityProcedure is the procedure name of the AdminService's Activity RPC.
+	AdminServiceActivityProcedure = "/bearergate.admin.v1.AdminService/Activity"
 	// AdminServiceReloadProcedure is the procedure name of the AdminService's Reload RPC.
 	AdminServiceReloadProcedure = "/bearergate.admin.v1.AdminService/Reload"
 	// AdminServiceForgetProcedure is the procedure name of the AdminService's Forget RPC.
@@ -50,6 +52,13 @@ var (
 			StreamType: connect.StreamTypeUnary,
 			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("Status"),
 			Procedure:  AdminServiceStatusProcedure,
+		}
+	})
+	adminServiceActivitySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("Activity"),
+			Procedure:  AdminServiceActivityProcedure,
 		}
 	})
 	adminServiceReloadSpec = sync.OnceValue(func() connect.Spec {
@@ -100,6 +109,8 @@ var (
 type AdminServiceClient interface {
 	// Status says how the gateway stands.
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
+	// Activity says what was decided in the last five minutes, and how long it took.
+	Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error)
 	// Reload has the configuration read again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// Forget removes what is remembered of a token, so that it is asked for when it comes next.
@@ -124,6 +135,8 @@ func NewAdminServiceClient(client *connect.Client) AdminServiceClient {
 type AdminServiceHandler interface {
 	// Status says how the gateway stands.
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
+	// Activity says what was decided in the last five minutes, and how long it took.
+	Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error)
 	// Reload has the configuration read again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// Forget removes what is remembered of a token, so that it is asked for when it comes next.
@@ -144,6 +157,7 @@ func RegisterAdminServiceHandler(server *connect.Server, svc AdminServiceHandler
 	adapter := adminServiceHandler{svc: svc}
 	server.Register(
 		connect.Method{Spec: adminServiceStatusSpec(), Handler: adapter.status},
+		connect.Method{Spec: adminServiceActivitySpec(), Handler: adapter.activity},
 		connect.Method{Spec: adminServiceReloadSpec(), Handler: adapter.reload},
 		connect.Method{Spec: adminServiceForgetSpec(), Handler: adapter.forget},
 		connect.Method{Spec: adminServiceDenySpec(), Handler: adapter.deny},
@@ -158,6 +172,10 @@ type UnimplementedAdminServiceHandler struct{}
 
 func (UnimplementedAdminServiceHandler) Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.Status is not implemented")
+}
+
+func (UnimplementedAdminServiceHandler) Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.Activity is not implemented")
 }
 
 func (UnimplementedAdminServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
@@ -191,6 +209,14 @@ type adminServiceClient struct {
 func (c *adminServiceClient) Status(ctx context.Context, req *v1.StatusRequest) (*v1.StatusResponse, error) {
 	var res v1.StatusResponse
 	if err := c.client.CallUnary(ctx, adminServiceStatusSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *adminServiceClient) Activity(ctx context.Context, req *v1.ActivityRequest) (*v1.ActivityResponse, error) {
+	var res v1.ActivityResponse
+	if err := c.client.CallUnary(ctx, adminServiceActivitySpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -252,6 +278,18 @@ func (h adminServiceHandler) status(ctx context.Context, _ connect.Spec, stream 
 		return err
 	}
 	res, err := h.svc.Status(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h adminServiceHandler) activity(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ActivityRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Activity(ctx, &req)
 	if err != nil {
 		return err
 	}

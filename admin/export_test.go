@@ -1,0 +1,6 @@
+package admin
+
+import "time"
+
+// TickAt has the metrics read once, as if it were then.
+func (m *Metrics) TickAt(now time.Time) { m.activity.tick(now) }
