@@ -116,7 +116,7 @@ func (p *Parser) WithMax(maxTokenBytes int) (*Parser, error) {
 //
 // The error matches [ErrMissing], [ErrMalformed] or [ErrMultiple]. For a good
 // header of a usual length nothing is allocated.
-func (p *Parser) Parse(values []string) (Token, error) {
+func (p *Parser) Parse(values []string) (t Token, err error) {
 	switch {
 	case len(values) == 0:
 		return Token{}, errNoHeader
@@ -126,30 +126,35 @@ func (p *Parser) Parse(values []string) (Token, error) {
 		return Token{}, errNoHeader
 	}
 	value, err := cutScheme(values[0])
-	if err != nil {
-		return Token{}, err
+	if err == nil {
+		err = p.read(value, &t)
 	}
-	return p.ParseToken(value)
+	return t, err
 }
 
 // ParseToken reads a bare token, as it stands after the scheme: for tools that
 // get one from a file or standard input. Its errors match [ErrMalformed] or
 // [ErrMultiple].
-func (p *Parser) ParseToken(value string) (Token, error) {
+func (p *Parser) ParseToken(value string) (t Token, err error) {
+	err = p.read(value, &t)
+	return t, err
+}
+
+// read makes a zero Token into the one of a value: in its place, because it is as
+// large as to be felt when it is handed up.
+func (p *Parser) read(value string, t *Token) error {
 	if value == "" {
-		return Token{}, errNoToken
+		return errNoToken
 	}
 	if len(value) > p.maxTokenBytes {
-		return Token{}, errTooLong
+		return errTooLong
 	}
 	if err := checkSyntax(value); err != nil {
-		return Token{}, err
+		return err
 	}
-	return Token{
-		data:   unsafe.StringData(value),
-		length: len(value),
-		digest: p.digest(value),
-	}, nil
+	t.data, t.length = unsafe.StringData(value), len(value)
+	p.digest(value, &t.digest)
+	return nil
 }
 
 const (
@@ -256,25 +261,26 @@ const (
 // digest returns SHA-256(key || value). The key comes first and has a fixed
 // length, so the digests of a secret key are unpredictable; that such a digest
 // could be extended does not matter, because none leaves the process.
-func (p *Parser) digest(value string) Digest {
+func (p *Parser) digest(value string, d *Digest) {
 	if len(value) <= usualToken {
 		var buf [len(p.key) + usualToken]byte
 		copy(buf[:], p.key[:])
 		n := copy(buf[len(p.key):], value)
-		return sha256.Sum256(buf[:len(p.key)+n])
+		*d = sha256.Sum256(buf[:len(p.key)+n])
+		return
 	}
 	if len(value) <= shortToken {
 		var buf [len(p.key) + shortToken]byte
 		copy(buf[:], p.key[:])
 		n := copy(buf[len(p.key):], value)
-		return sha256.Sum256(buf[:len(p.key)+n])
+		*d = sha256.Sum256(buf[:len(p.key)+n])
+		return
 	}
 	buf := digestBuffers.Get().(*[]byte)
 	*buf = append(append((*buf)[:0], p.key[:]...), value...)
-	sum := sha256.Sum256(*buf)
+	*d = sha256.Sum256(*buf)
 	clear(*buf)
 	digestBuffers.Put(buf)
-	return sum
 }
 
 var digestBuffers = sync.Pool{New: func() any { return new([]byte) }}

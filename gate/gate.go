@@ -155,8 +155,6 @@ type Decision struct {
 	Shadow bool
 	// Source says where the verdict comes from, if Reason follows from one.
 	Source verifier.Source
-	// Until is when the verdict ends, if Reason follows from one.
-	Until time.Time
 	// Keep is how long an edge that keeps answers may use this one, in whole seconds
 	// from when it asked; 0 means not at all. It is 0 unless the request is allowed,
 	// and never longer than the verdict lives.
@@ -304,7 +302,14 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request, d *Decision) {
 		*d = g.unread(p, err, r)
 		return
 	}
-	v, err := p.Verifier.Verify(ctx, t)
+	var v verifier.Verdict
+	var left time.Duration
+	if p.cache != nil {
+		left = p.cache.Recall(&t, &v)
+	}
+	if left <= 0 {
+		v, err = p.Verifier.Verify(ctx, t)
+	}
 	switch {
 	case err != nil:
 		*d = g.unanswered(p, t, r, err)
@@ -315,7 +320,7 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request, d *Decision) {
 		*d = g.refused(p, InvalidToken, t, &v, r, nil)
 		return
 	}
-	keep := p.keeping.of(&v)
+	keep := p.keeping.of(&v, left)
 	if p.Requirement != nil {
 		now := time.Now()
 		if err := p.Requirement.Judge(&r.Facts, v.Claims, now); err != nil {
@@ -326,8 +331,9 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request, d *Decision) {
 			keep = min(keep, p.Requirement.Lasts(v.Claims, now).Truncate(time.Second))
 		}
 	}
-	*d = Decision{Reason: Valid, Source: v.Source, Until: v.Until, Keep: keep, waited: v.Waited}
-	if d.waited > 0 {
+	d.Reason, d.Source, d.Keep = Valid, v.Source, keep
+	if v.Waited > 0 {
+		d.waited = v.Waited
 		t.AppendFingerprint(d.fingerprint[:0])
 	}
 	if p.replies.personal {
@@ -340,7 +346,7 @@ func (g *Gate) judge(ctx context.Context, p *ruling, r *Request, d *Decision) {
 // refused decides about a request whose token is not good, or not good for it.
 func (g *Gate) refused(p *ruling, reason Reason, t bearer.Token, v *verifier.Verdict, r *Request, err error) Decision {
 	g.log.refused(reason, about{policy: p.shown, token: t, err: err, headers: r.Headers, shadow: p.inShadow()})
-	d := Decision{Reason: reason, Source: v.Source, Until: v.Until, waited: v.Waited}
+	d := Decision{Reason: reason, Source: v.Source, waited: v.Waited}
 	t.AppendFingerprint(d.fingerprint[:0])
 	p.replies.refuse(&d, t, v.Claims)
 	return d

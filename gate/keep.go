@@ -31,12 +31,18 @@ func newKeeping(most time.Duration) (keeping, error) {
 	return keeping{most: most}, nil
 }
 
-// of returns how long an edge may use an allow that follows from a verdict.
-func (k keeping) of(v *verifier.Verdict) time.Duration {
+// of returns how long an edge may use an allow that follows from a verdict, of
+// whose life so much is left; 0 means that the verdict itself says when it ends.
+func (k keeping) of(v *verifier.Verdict, left time.Duration) time.Duration {
 	// A stale verdict is good only as long as nobody can tell, which is asked each
 	// time. One without an end is remembered by nobody.
-	if k.most == 0 || v.Source == verifier.FromStale || v.Until.IsZero() {
+	switch {
+	case k.most == 0 || v.Source == verifier.FromStale:
 		return 0
+	case left <= 0 && v.Until.IsZero():
+		return 0
+	case left <= 0:
+		left = time.Until(v.Until)
 	}
-	return max(0, min(k.most, time.Until(v.Until))).Truncate(time.Second)
+	return max(0, min(k.most, left)).Truncate(time.Second)
 }

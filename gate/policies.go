@@ -50,7 +50,8 @@ type Policy struct {
 type ruling struct {
 	Policy
 
-	shown    string // its name, if there are several policies
+	shown    string          // its name, if there are several policies
+	cache    *verifier.Cache // the verifier, if it is one: it is asked in place
 	replies  *replies
 	keeping  keeping
 	removes  []string // from requests with a good token
@@ -81,6 +82,7 @@ func (g *Gate) makePolicies(all []Policy, elsewhere []string) error {
 		if p.Public && (p.Requirement != nil || !p.Shadow.IsZero()) {
 			return errors.New("gate: a public policy requires nothing, and has nothing to shadow")
 		}
+		p.cache, _ = p.Verifier.(*verifier.Cache)
 		if len(all) > 1 || p.Name != policy.DefaultName {
 			p.shown = p.Name
 		}

@@ -115,10 +115,19 @@ func withCache(t *testing.T, o verifier.CacheOptions, answer func(context.Contex
 // pass lets time go by in a bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
-// expect asks and wants a verdict, from somewhere.
+// expect asks and wants a verdict, from somewhere. What is remembered before, if
+// anything is, has to be the same.
 func expect(t *testing.T, c *verifier.Cache, token bearer.Token, valid bool, source verifier.Source) verifier.Verdict {
 	t.Helper()
+	var r verifier.Verdict
+	left := c.Recall(&token, &r)
 	v, err := c.Verify(t.Context(), token)
+	if err == nil && left > 0 {
+		off := (time.Until(v.Until) - left).Abs()
+		if r.Valid != v.Valid || r.Source != v.Source || r.Claims != v.Claims || off > time.Second {
+			t.Fatalf("%+v for %v was remembered, and the verdict is %+v", r, left, v)
+		}
+	}
 	if err != nil || v.Valid != valid || v.Source != source {
 		t.Fatalf("the verdict is %+v, %v; want %v from %v", v, err, valid, source)
 	}
