@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/bearergate/bearergate/admin"
+	"github.com/bearergate/bearergate/gate"
 )
 
 // PanicReport is what a gate tells of a panic.
@@ -37,3 +38,6 @@ func (g *Gateway) MadeVerifiers() int {
 	defer g.verifiers.mu.Unlock()
 	return g.verifiers.made
 }
+
+// Events are what watches the decisions.
+func (g *Gateway) Events() *gate.Events { return g.events }

@@ -35,6 +35,8 @@ type Gateway struct {
 	logger    *slog.Logger
 	requests  *gate.RequestLog
 	traces    *traces.Tracer // nil if the environment wants none
+	events    *gate.Events
+	sampled   func(*gate.Event) // nil if nobody wants to be told
 	metrics   *admin.Metrics
 	admin     *admin.Server // what all admin listeners show; it has none itself
 	health    atomic.Pointer[healthOf]
@@ -126,6 +128,7 @@ func Notify(tell func(Stage)) Option { return func(g *Gateway) { g.notify = tell
 func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string, options ...Option) (_ *Gateway, err error) {
 	g := &Gateway{
 		logger: logger, requests: gate.NewRequestLog(logger), metrics: admin.NewMetrics(version),
+		events: new(gate.Events),
 		notify: func(Stage) {}, inForce: func(*configv1.Config) {},
 		version: version, started: time.Now(), format: c.GetLog().GetFormat(),
 		failed: make(chan error, 1), others: make(chan struct{}, 1), stopping: make(chan struct{}),

@@ -104,6 +104,8 @@ func (g *Gateway) makeGates(c *configv1.Config, made *generation) error {
 			Panicked:  g.panicked,
 			Log:       g.requests,
 			Trace:     g.traces.Decisions(e.name, router.Names()),
+			Events:    g.events,
+			Sampled:   g.sampled,
 		})
 		if err != nil {
 			return err

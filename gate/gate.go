@@ -47,6 +47,13 @@ type Options struct {
 	Panicked func(*verifier.Panic)
 	// Trace, if set, traces each decision.
 	Trace Trace
+	// Events lets decisions be watched; nil means that nobody does.
+	Events *Events
+	// Sampled, if set, is told of each request that was refused, also if its policy let
+	// it through all the same (shadow), and by chance of one in [Sampled] of the others,
+	// which then has that weight. It is called concurrently, on the way of these
+	// requests, and must be quick.
+	Sampled func(*Event)
 	// Log gets lines about requests; nil means that Logger does.
 	Log *RequestLog
 	// Logger gets lines about refused requests if there is no Log; nil means none.
@@ -87,6 +94,9 @@ type Gate struct {
 	decided  func(Tally)
 	panicked func(*verifier.Panic)
 	trace    Trace
+	listener string
+	events   *Events
+	sampled  func(*Event)
 	log      *listenerLog
 }
 
@@ -98,6 +108,10 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{
 		parser: o.Parser, router: o.Router,
 		decided: o.Decided, panicked: o.Panicked, trace: o.Trace,
+		listener: o.Listener, events: o.Events, sampled: o.Sampled,
+	}
+	if g.events == nil {
+		g.events = new(Events)
 	}
 	if o.Log == nil {
 		o.Log = NewRequestLog(o.Logger)
@@ -211,13 +225,18 @@ func (g *Gate) traced(ctx context.Context, r *Request, d *Decision) {
 // its place: to hand it up costs more than to make it.
 func (g *Gate) observed(ctx context.Context, r *Request, d *Decision) {
 	chance := rand.Uint32() //nolint:gosec // nobody gains by guessing it
-	if chance%Sampled == 0 {
-		g.measure(ctx, r, d)
+	chosen := chance%Sampled == 0
+	var took time.Duration
+	if chosen {
+		took = g.measure(ctx, r, d)
 	} else {
-		g.count(ctx, r, d)
+		took = g.count(ctx, r, d)
 	}
 	if g.log.wants(chance/Sampled) && d.Reason.Outcome() == Allow {
 		g.tellAllowed(d, r)
+	}
+	if g.events.watchers.Load() != nil || g.sampled != nil && (chosen || d.Reason.Outcome() != Allow) {
+		g.tell(r, d, took, chosen)
 	}
 }
 
@@ -230,8 +249,8 @@ func (g *Gate) tellAllowed(d *Decision, r *Request) {
 	g.log.allowed(d, a)
 }
 
-// count decides, and counts it.
-func (g *Gate) count(ctx context.Context, r *Request, d *Decision) {
+// count decides, and counts it. It returns how long the verifier was waited for.
+func (g *Gate) count(ctx context.Context, r *Request, d *Decision) time.Duration {
 	g.decide(ctx, r, d)
 	g.name(d, r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
@@ -239,6 +258,7 @@ func (g *Gate) count(ctx context.Context, r *Request, d *Decision) {
 		tally.Took, tally.Fingerprint = d.waited, string(d.fingerprint[:])
 	}
 	g.decided(tally)
+	return tally.Took
 }
 
 // name has a refusal say which request it is about, if the policy's words do.
@@ -249,7 +269,7 @@ func (g *Gate) name(d *Decision, r *Request) {
 }
 
 // measure decides, and tells how long that took.
-func (g *Gate) measure(ctx context.Context, r *Request, d *Decision) {
+func (g *Gate) measure(ctx context.Context, r *Request, d *Decision) time.Duration {
 	begin := time.Now()
 	g.decide(ctx, r, d)
 	g.name(d, r)
@@ -258,6 +278,7 @@ func (g *Gate) measure(ctx context.Context, r *Request, d *Decision) {
 		tally.Took = max(time.Since(begin), 1)
 	}
 	g.decided(tally)
+	return tally.Took
 }
 
 // named returns the fingerprint that a tally has: if the request waited, or was
@@ -428,6 +449,7 @@ func (g *Gate) Recovered(value any) (d Decision) {
 	d = Decision{Reason: InternalError}
 	g.decided(Tally{Reason: d.Reason})
 	g.log.refused(d.Reason, about{err: p})
+	g.tell(nil, &d, 0, false)
 	return d
 }
 
@@ -446,7 +468,9 @@ func (g *Gate) Unsaid(err error) Decision { return g.refuse(UnclearEdge, err) }
 func (g *Gate) refuse(reason Reason, err error) Decision {
 	g.decided(Tally{Reason: reason})
 	g.log.refused(reason, about{err: err})
-	return Decision{Reason: reason}
+	d := Decision{Reason: reason}
+	g.tell(nil, &d, 0, false)
+	return d
 }
 
 // hasAccessToken reports whether the query of a target has the parameter

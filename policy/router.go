@@ -429,6 +429,25 @@ func (r *Router) choose(f *Facts) (*choice, error) {
 	return r.everywhere.find(path[1:], true, f.Method), nil
 }
 
+// NamedHost returns the host of an authority as a route names it: itself, or *. and the
+// longest name that it is below. It is "" if no route names it.
+func (r *Router) NamedHost(authority string) string {
+	var buf [room]byte
+	host, err := checkHost(authority, buf[:0])
+	if err != nil {
+		return ""
+	}
+	if r.hosts[host] != nil {
+		return strings.Clone(host)
+	}
+	for i := max(1, len(host)-r.longest); i < len(host); i++ {
+		if host[i] == '.' && r.suffixes[host[i:]] != nil {
+			return "*" + host[i:]
+		}
+	}
+	return ""
+}
+
 // byHost looks at the routes that name a host.
 func (r *Router) byHost(host, path, method string) *choice {
 	if root := r.hosts[host]; root != nil {

@@ -480,3 +480,38 @@ func TestWhatOthersReadIsNotReadHere(t *testing.T) {
 		t.Errorf("the whole needs %+v, want %+v", got, want)
 	}
 }
+
+// TestAHostIsNamedAsARouteDoes, and otherwise not at all.
+func TestAHostIsNamedAsARouteDoes(t *testing.T) {
+	r := newRouter(t,
+		policy.Route{Hosts: []string{"api.example.com", "*.example.com", "*.b.example.com", "[2001:DB8::1]", "deep.a.example.org"}, Policy: policy.DefaultName},
+		policy.Route{Path: prefix("/x"), Policy: policy.DefaultName})
+	served, err := r.Serving([]string{policy.DefaultName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for authority, want := range map[string]string{
+		"api.example.com":       "api.example.com",
+		"API.Example.com.:8443": "api.example.com",
+		"x.example.com":         "*.example.com",
+		"x.y.example.com":       "*.example.com",
+		"x.b.example.com":       "*.b.example.com",
+		"b.example.com":         "*.example.com",
+		"[2001:db8:0::1]:443":   "2001:db8::1",
+		"deep.a.example.org":    "deep.a.example.org",
+		"a.example.org":         "",
+		"example.com":           "",
+		"example.org":           "",
+		"xexample.com":          "",
+		".example.com":          "",
+		"a b.example.com":       "",
+		"":                      "",
+	} {
+		if got := r.NamedHost(authority); got != want {
+			t.Errorf("%q is named %q, want %q", authority, got, want)
+		}
+		if got := served.NamedHost(authority); got != want {
+			t.Errorf("%q is named %q where one policy is served, want %q", authority, got, want)
+		}
+	}
+}
