@@ -76,6 +76,7 @@ const (
 type Parser struct {
 	maxTokenBytes int
 	key           [keyBytes]byte
+	fingerprints  *Fingerprints
 }
 
 // keyBytes is the length of a Parser's key. 96 random bits can neither be guessed
@@ -99,14 +100,22 @@ func NewParser(maxTokenBytes int) (*Parser, error) {
 }
 
 // WithMax returns a Parser that accepts tokens of up to another length, and gives
-// each token the same digest as this one.
+// each token the same digest and fingerprint as this one.
 func (p *Parser) WithMax(maxTokenBytes int) (*Parser, error) {
 	other, err := NewParser(maxTokenBytes)
 	if err != nil {
 		return nil, err
 	}
-	other.key = p.key
+	other.key, other.fingerprints = p.key, p.fingerprints
 	return other, nil
+}
+
+// WithFingerprints returns a Parser that gives each token the same digest as this one,
+// and a fingerprint by f; nil means a part of the digest.
+func (p *Parser) WithFingerprints(f *Fingerprints) *Parser {
+	other := *p
+	other.fingerprints = f
+	return &other
 }
 
 // Parse reads the credential from all values of the request's Authorization
@@ -153,6 +162,7 @@ func (p *Parser) read(value string, t *Token) error {
 		return err
 	}
 	t.data, t.length = unsafe.StringData(value), len(value)
+	t.fingerprints = p.fingerprints
 	p.digest(value, &t.digest)
 	return nil
 }
@@ -276,11 +286,7 @@ func (p *Parser) digest(value string, d *Digest) {
 		*d = sha256.Sum256(buf[:len(p.key)+n])
 		return
 	}
-	buf := digestBuffers.Get().(*[]byte)
-	*buf = append(append((*buf)[:0], p.key[:]...), value...)
-	*d = sha256.Sum256(*buf)
-	clear(*buf)
-	digestBuffers.Put(buf)
+	*d = sumOf(nil, p.key[:], value)
 }
 
 var digestBuffers = sync.Pool{New: func() any { return new([]byte) }}

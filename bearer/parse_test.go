@@ -156,7 +156,17 @@ func TestDigest(t *testing.T) {
 const secret = "s3cr3t-t0ken-that-must-not-be-seen"
 
 func TestTokenDoesNotPrintItself(t *testing.T) {
-	token, err := newParser(t).Parse([]string{"Bearer " + secret})
+	const key = "f1ngerprint-key-that-must-not-be-seen"
+	for name, p := range map[string]*bearer.Parser{
+		"with fingerprints of the process": newParser(t),
+		"with those of a key":              newParser(t).WithFingerprints(bearer.KeyedFingerprints([]byte(key))),
+	} {
+		t.Run(name, func(t *testing.T) { testTokenDoesNotPrintItself(t, p, key) })
+	}
+}
+
+func testTokenDoesNotPrintItself(t *testing.T, p *bearer.Parser, key string) {
+	token, err := p.Parse([]string{"Bearer " + secret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +197,8 @@ func TestTokenDoesNotPrintItself(t *testing.T) {
 		show[name] = out.String()
 	}
 	for how, text := range show {
-		for _, part := range []string{secret, secret[:8], fmt.Sprintf("%x", secret[:8]), fmt.Sprintf("%X", secret[:8]), "[115 51"} {
+		inner := key[0] ^ 0x36
+		for _, part := range []string{key, key[:8], fmt.Sprintf("%x", key[:8]), fmt.Sprintf("[%d %d", inner, key[1]^0x36), secret, secret[:8], fmt.Sprintf("%x", secret[:8]), fmt.Sprintf("%X", secret[:8]), "[115 51"} {
 			if strings.Contains(text, part) {
 				t.Errorf("%s shows the token: %s", how, text)
 			}

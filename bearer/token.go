@@ -1,7 +1,6 @@
 package bearer
 
 import (
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,6 +32,8 @@ type Token struct {
 	data   *byte
 	length int
 	digest Digest
+	// fingerprints are the parser's; nil means that they are a part of the digest.
+	fingerprints *Fingerprints
 }
 
 // Clone returns the token with memory of its own, for who keeps it longer than
@@ -54,25 +55,6 @@ func (t Token) Reveal() string {
 		return ""
 	}
 	return unsafe.String(t.data, t.length)
-}
-
-// Fingerprint returns twelve hexadecimal digits that stand for the token
-// wherever people read. It tells tokens of one process apart and allows no way
-// back to the value. The zero Token's is "none".
-func (t Token) Fingerprint() string {
-	if t.data == nil {
-		return "none"
-	}
-	return string(t.AppendFingerprint(nil))
-}
-
-// AppendFingerprint appends the fingerprint to b.
-func (t *Token) AppendFingerprint(b []byte) []byte {
-	if t.data == nil {
-		return append(b, "none"...)
-	}
-	// The tail, so that no part of what the cache uses as its key is shown.
-	return hex.AppendEncode(b, t.digest[len(t.digest)-6:])
 }
 
 // String returns the fingerprint.

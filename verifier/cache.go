@@ -135,7 +135,7 @@ func (c *Cache) Close() {
 func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 	now := c.clock.now()
 	d := t.Digest()
-	if denied := c.denials.find(d); denied != nil {
+	if denied := c.denials.find(&t); denied != nil {
 		return c.denied(denied), nil
 	}
 	if e := c.find(d, now); e != nil {
@@ -155,7 +155,7 @@ func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 func (c *Cache) Recall(t *bearer.Token, v *Verdict) (left time.Duration) {
 	now := c.clock.now()
 	d := t.Digest()
-	if denied := c.denials.find(d); denied != nil {
+	if denied := c.denials.find(t); denied != nil {
 		v.Source = FromDenial
 		return max(denied.last-denied.from.since(now), 1)
 	}
@@ -260,7 +260,7 @@ func (c *Cache) ask(ctx context.Context, t bearer.Token) (Verdict, error) {
 			}
 		}
 		now := c.clock.now()
-		if denied := c.denials.find(&d); denied != nil {
+		if denied := c.denials.find(&t); denied != nil {
 			return c.denied(denied), nil
 		}
 		switch {

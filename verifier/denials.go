@@ -38,6 +38,9 @@ type Denial struct {
 // Denials are the tokens that an operator has denied. They are not in a cache,
 // because a cache may lose what it holds; caches may share them. They may be used
 // concurrently.
+//
+// While a token is denied by its fingerprint, each token's has to be known, which costs
+// a hash if it is no part of the digest.
 type Denials struct {
 	count atomic.Int64 // lets requests pass without a lock while there are none
 	clock clock
@@ -47,11 +50,12 @@ type Denials struct {
 	byFingerprint map[fingerprint]*denial
 }
 
-// fingerprint is what a [bearer.Token.Fingerprint] shows, in bytes.
+// fingerprint is a [bearer.Token.RawFingerprint].
 type fingerprint [6]byte
 
 // denial is held by digest or by fingerprint.
 type denial struct {
+	fingerprint fingerprint
 	from        instant
 	last        time.Duration
 	reason, who string
@@ -75,11 +79,11 @@ func (ds *Denials) Deny(t bearer.Token, last time.Duration, reason, who string) 
 			last = max(last, min(time.Until(expires), day))
 		}
 	}
-	d, err := add(ds, ds.byDigest, *t.Digest(), &denial{last: last, reason: reason, who: who})
+	d, err := add(ds, ds.byDigest, *t.Digest(), &denial{fingerprint: t.RawFingerprint(), last: last, reason: reason, who: who})
 	if err != nil {
 		return Denial{}, err
 	}
-	return ds.shown(t.Fingerprint(), d), nil
+	return ds.shown(d), nil
 }
 
 // DenyFingerprint is Deny for a token of which only the fingerprint is known. Another
@@ -95,11 +99,11 @@ func (ds *Denials) DenyFingerprint(text string, last time.Duration, reason, who 
 	if last == 0 {
 		last = MaxLife
 	}
-	d, err := add(ds, ds.byFingerprint, f, &denial{last: last, reason: reason, who: who})
+	d, err := add(ds, ds.byFingerprint, f, &denial{fingerprint: f, last: last, reason: reason, who: who})
 	if err != nil {
 		return Denial{}, err
 	}
-	return ds.shown(hex.EncodeToString(f[:]), d), nil
+	return ds.shown(d), nil
 }
 
 func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (*denial, error) {
@@ -122,21 +126,24 @@ func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (*denial
 }
 
 // find returns the denial of a token if one is in force, else nil.
-func (ds *Denials) find(d *bearer.Digest) *denial {
+func (ds *Denials) find(t *bearer.Token) *denial {
 	if ds.count.Load() == 0 {
 		return nil
 	}
-	return ds.search(d)
+	return ds.search(t)
 }
 
-func (ds *Denials) search(d *bearer.Digest) *denial {
+func (ds *Denials) search(t *bearer.Token) *denial {
 	now := ds.clock.now()
 	ds.mu.RLock()
 	defer ds.mu.RUnlock()
-	if found, ok := ds.byDigest[*d]; ok && found.inForce(now) {
+	if found, ok := ds.byDigest[*t.Digest()]; ok && found.inForce(now) {
 		return found
 	}
-	if found, ok := ds.byFingerprint[fingerprint(d[len(d)-len(fingerprint{}):])]; ok && found.inForce(now) {
+	if len(ds.byFingerprint) == 0 {
+		return nil
+	}
+	if found, ok := ds.byFingerprint[t.RawFingerprint()]; ok && found.inForce(now) {
 		return found
 	}
 	return nil
@@ -148,20 +155,20 @@ func (ds *Denials) All() []Denial {
 	defer ds.mu.RUnlock()
 	now := ds.clock.now()
 	var all []Denial
-	for digest, d := range ds.byDigest {
+	for _, d := range ds.byDigest {
 		if d.inForce(now) {
-			all = append(all, ds.shown(hex.EncodeToString(digest[len(digest)-len(fingerprint{}):]), d))
+			all = append(all, ds.shown(d))
 		}
 	}
-	for f, d := range ds.byFingerprint {
+	for _, d := range ds.byFingerprint {
 		if d.inForce(now) {
-			all = append(all, ds.shown(hex.EncodeToString(f[:]), d))
+			all = append(all, ds.shown(d))
 		}
 	}
 	return all
 }
 
-func (ds *Denials) shown(fingerprint string, d *denial) Denial {
+func (ds *Denials) shown(d *denial) Denial {
 	since := ds.clock.time(d.from)
-	return Denial{Fingerprint: fingerprint, Reason: d.reason, Who: d.who, Since: since, Until: since.Add(d.last)}
+	return Denial{Fingerprint: hex.EncodeToString(d.fingerprint[:]), Reason: d.reason, Who: d.who, Since: since, Until: since.Add(d.last)}
 }

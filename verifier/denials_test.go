@@ -2,6 +2,7 @@ package verifier_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +19,18 @@ func (always) Verify(context.Context, bearer.Token) (verifier.Verdict, error) {
 }
 
 func TestDenialsOfAllCaches(t *testing.T) {
+	for name, fingerprints := range map[string]*bearer.Fingerprints{
+		"fingerprints of the process": nil, "plain ones": bearer.PlainFingerprints(), "those of a key": bearer.KeyedFingerprints([]byte("a key")),
+	} {
+		t.Run(name, func(t *testing.T) { testDenialsOfAllCaches(t, fingerprints) })
+	}
+}
+
+func testDenialsOfAllCaches(t *testing.T, fingerprints *bearer.Fingerprints) {
 	synctest.Test(t, func(t *testing.T) {
 		denials := verifier.NewDenials()
 		ts := newTokens(t)
+		ts.parser = ts.parser.WithFingerprints(fingerprints)
 		byToken, byFingerprint, other := ts.parse(t, "by-token"), ts.parse(t, "by-fingerprint"), ts.parse(t, "other")
 		var caches []*verifier.Cache
 		for range 2 {
@@ -55,7 +65,7 @@ func TestDenialsOfAllCaches(t *testing.T) {
 			t.Errorf("DenyFingerprint: %+v, %v", second, err)
 		}
 		expect("denied", map[*bearer.Token]bool{&byToken: false, &byFingerprint: false, &other: true})
-		if all := denials.All(); len(all) != 2 {
+		if all := denials.All(); len(all) != 2 || !slices.Contains(all, first) || !slices.Contains(all, second) {
 			t.Errorf("All: %+v", all)
 		}
 		pass(verifier.MaxLife)
