@@ -49,6 +49,7 @@ func check(config *configv1.Config, around surroundings) (*Policies, []finding) 
 	found = append(found, checkAdmin(config, around)...)
 	found = append(found, checkVerifiers(config, around)...)
 	found = append(found, checkHealth(config)...)
+	found = append(found, checkFingerprint(config, around)...)
 	policies, wrong := checkPolicies(config, around)
 	return policies, append(found, wrong...)
 }
@@ -276,6 +277,9 @@ func resolveFiles(config *configv1.Config, file string) {
 		if l, ok := e.fields.(*configv1.Admin); ok && l.GetApi().GetCredential().GetFile() != "" {
 			l.Api.Credential.File = inFolder(filepath.Dir(file), l.GetApi().GetCredential().GetFile())
 		}
+	}
+	if key := config.GetFingerprint().GetKey(); key.GetFile() != "" {
+		key.File = inFolder(filepath.Dir(file), key.GetFile())
 	}
 	resolveVerifierFiles(config, file)
 }

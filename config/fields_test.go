@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/pem"
 	"fmt"
@@ -23,8 +24,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bearergate/bearergate/bearer"
 	"github.com/bearergate/bearergate/config"
 	"github.com/bearergate/bearergate/crmnow"
+	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 )
 
 // newTLS starts an endpoint of a test's own, with a certificate of its own.
@@ -383,6 +386,62 @@ func TestIdentityReachesBothFaces(t *testing.T) {
 	}
 	if got.Get("X-Partner") != "crm" || len(got.Get("X-Token")) != 12 || lines["X-Partner"] != "crm" || lines["X-Token"] != got.Get("X-Token") {
 		t.Errorf("auth_request says %v, ext_authz %v", got, lines)
+	}
+}
+
+// TestFingerprintsAreMadeAsSaid: in the log, in what the API is told, in a denial and in
+// what is denied, at each gateway.
+func TestFingerprintsAreMadeAsSaid(t *testing.T) {
+	e := local(t)
+	key, err := os.ReadFile("testdata/fingerprint.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		text string
+		by   *bearer.Fingerprints // nil if they are other ones at each gateway
+	}{
+		"by a key": {"fingerprint: {key: {file: testdata/fingerprint.key}}\n", bearer.KeyedFingerprints(bytes.TrimSpace(key))},
+		"plain":    {"fingerprint: {plain: true}\n", bearer.PlainFingerprints()},
+		"unsaid":   {"", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			token := issue(t, e)
+			parser, err := bearer.NewParser(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := map[string]bool{}
+			for range 2 {
+				g := run(t, everywhere+asking(e.URL())+test.text+"default_policy: {identity: [{name: X-Token, fingerprint: true}]}\n")
+				fingerprint := g.ask(t, token).header.Get("X-Token")
+				seen[fingerprint] = true
+				if test.by != nil {
+					parsed, err := parser.WithFingerprints(test.by).ParseToken(token)
+					if err != nil || fingerprint != parsed.Fingerprint() {
+						t.Errorf("the API is told %q, want %v (%v)", fingerprint, parsed, err)
+					}
+				}
+				denial, err := admins(t, g.Address(config.Admin), "").Deny(t.Context(), &adminv1.DenyRequest{
+					Which: &adminv1.DenyRequest_Fingerprint{Fingerprint: fingerprint}, Reason: "a test",
+				})
+				if err != nil || denial.GetDenial().GetFingerprint() != fingerprint {
+					t.Fatalf("got %v, %v", denial, err)
+				}
+				if got := g.ask(t, token).status; got != http.StatusUnauthorized {
+					t.Errorf("denied by fingerprint, the token gets %d", got)
+				}
+				if g.ask(t, issue(t, e)).status != http.StatusOK {
+					t.Error("another token is denied")
+				}
+				if !strings.Contains(g.log.text(), `"token":"`+fingerprint+`"`) {
+					t.Errorf("the log does not say %s:\n%s", fingerprint, g.log.text())
+				}
+			}
+			if want := map[bool]int{true: 1, false: 2}[test.by != nil]; len(seen) != want {
+				t.Errorf("two gateways have the fingerprints %v", seen)
+			}
+		})
 	}
 }
 

@@ -62,8 +62,10 @@ type Gateway struct {
 	stopped  bool
 	digest   [sha256.Size]byte // of the files that the configuration names
 	format   string            // of the log, which stays
-	inPlace  [sha256.Size]byte // of the text that was written in place and told of
-	shown    admin.Configuration
+	// fingerprints is by what they are made, which stays, too: denials go by them.
+	fingerprints [sha256.Size]byte
+	inPlace      [sha256.Size]byte // of the text that was written in place and told of
+	shown        admin.Configuration
 
 	// mu is held for moments, by who changes what follows, and who reads it otherwise.
 	mu     sync.Mutex
@@ -148,6 +150,11 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	if g.parser, err = bearer.NewParser(0); err != nil {
 		return nil, err
 	}
+	made, sum, err := fingerprints(c.GetFingerprint())
+	if err != nil {
+		return nil, err
+	}
+	g.parser, g.fingerprints = g.parser.WithFingerprints(made), sum
 	if g.traces, err = traces.FromEnvironment(ctx, os.LookupEnv, version, g.untraced); err != nil {
 		return nil, err
 	}

@@ -281,6 +281,8 @@ a-variable-with-bytes-that-are-not-utf-8
 a-variable-with-yaml-in-it
 a-variable-without-a-name
 an-edge-secret-that-is-not-there
+fingerprints-with-a-key-that-is-not-there
+fingerprints-with-a-key-that-is-too-short
 client-authorities-that-are-none
 client-names-that-no-certificate-has
 keys-that-are-none

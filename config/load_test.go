@@ -272,6 +272,7 @@ func everyField() *configv1.Config {
 		ShutdownTimeout: durationpb.New(time.Minute),
 		DrainDelay:      durationpb.New(5 * time.Second),
 		Health:          &configv1.Health{Verifiers: []string{"sso"}},
+		Fingerprint:     &configv1.Fingerprint{Key: &configv1.Secret{File: "testdata/fingerprint.key"}},
 	}
 }
 
@@ -362,6 +363,8 @@ func TestGoodFilesAreAccepted(t *testing.T) {
 		"an IPv6 address with a zone":            addresses("[fe80::1%eth0]:9191", "127.0.0.1:0", "127.0.0.1:0"),
 		"an admin listener for all, without API": "listeners: {ext_authz: {address: \"127.0.0.1:0\"}, admin: {address: \":9190\", api: {off: true}}}\n" + verifying,
 		"an admin listener with a credential":    "listeners: {ext_authz: {address: \"127.0.0.1:0\"}, admin: {address: \":9190\", api: {credential: {file: testdata/refused/files/credential.txt}}}}\n" + verifying,
+		"plain fingerprints":                     listening + verifying + "fingerprint: {plain: true}",
+		"a key of 32 characters":                 listening + verifying + "fingerprint: {key: {file: testdata/refused/files/credential.txt}}",
 		"http to localhost":                      url("http://localhost:8080/verify"),
 		"http to LOCALHOST":                      url("HTTP://LOCALHOST/verify"),
 		"http to 127.0.0.1":                      url("http://127.0.0.1/verify"),

@@ -143,10 +143,14 @@ func (g *Gateway) show(c admin.Configuration) {
 // needRestart names the fields that are other than those that the gateway started
 // with, and cannot be changed while it runs.
 func (g *Gateway) needRestart(c *configv1.Config) []string {
-	if c.GetLog().GetFormat() != g.format {
-		return []string{"log.format"}
+	var fields []string
+	if _, sum, err := fingerprints(c.GetFingerprint()); err != nil || sum != g.fingerprints {
+		fields = append(fields, "fingerprint")
 	}
-	return nil
+	if c.GetLog().GetFormat() != g.format {
+		fields = append(fields, "log.format")
+	}
+	return fields
 }
 
 func (g *Gateway) exchange(ctx context.Context, c *configv1.Config) error {

@@ -728,6 +728,48 @@ func TestWhatNeedsARestartIsNamed(t *testing.T) {
 	}
 }
 
+func TestOtherFingerprintsNeedARestart(t *testing.T) {
+	e := local(t)
+	key := filepath.Join(t.TempDir(), "key")
+	text := everywhere + asking(e.URL())
+	keyed := text + "fingerprint: {key: {file: " + key + "}}\n"
+	write := func(key, value string) {
+		t.Helper()
+		if err := os.WriteFile(key, []byte(strings.Repeat(value, 32)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(key, "a")
+	for name, test := range map[string]struct {
+		before, after, key string
+		want               string
+		result             string
+	}{
+		"the same key":          {keyed, keyed + "# another comment\n", "a", "[]", admin.Unchanged},
+		"another key":           {keyed, keyed, "b", "[fingerprint]", admin.Applied},
+		"a key for none":        {text, keyed, "a", "[fingerprint]", admin.Applied},
+		"none for a key":        {keyed, text, "a", "[fingerprint]", admin.Applied},
+		"plain ones for a key":  {keyed, text + "fingerprint: {plain: true}\n", "a", "[fingerprint]", admin.Applied},
+		"a key that is too bad": {keyed, keyed, "", "[]", admin.Refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(key, "a")
+			g := runFrom(t, test.before+"default_policy: {identity: [{name: X-Token, fingerprint: true}]}\n")
+			token := issue(t, e)
+			before := g.ask(t, token).header.Get("X-Token")
+			write(key, test.key)
+			g.write(t, test.after+"default_policy: {identity: [{name: X-Token, fingerprint: true}]}\n")
+			got, err := g.Reload(t.Context())
+			if got.Result != test.result || fmt.Sprint(got.NeedRestart) != test.want {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if after := g.ask(t, token).header.Get("X-Token"); after != before {
+				t.Errorf("it was %q and is %q: a denial would not find it", before, after)
+			}
+		})
+	}
+}
+
 func TestAGatewayWithoutAFileOrAboutToStopReadsNothing(t *testing.T) {
 	g := run(t, everywhere+asking("https://api.example.com/"))
 	if _, err := g.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "did not come from a file") {

@@ -159,6 +159,7 @@ func filesOf(c *configv1.Config) []string {
 			files = append(files, secretFile(l.GetTrust().GetSecret()))
 		}
 	}
+	files = append(files, secretFile(c.GetFingerprint().GetKey()))
 	return slices.DeleteFunc(files, func(file string) bool { return file == "" })
 }
 

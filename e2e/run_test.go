@@ -162,6 +162,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testReload(t, r)
 		})
+		t.Run("whose tokens partners name without showing them", func(t *testing.T) {
+			t.Parallel()
+			testFingerprints(t, r)
+		})
 		t.Run("while two gateways are restarted", func(t *testing.T) {
 			t.Parallel()
 			testRolling(t, r)

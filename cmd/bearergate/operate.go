@@ -192,8 +192,8 @@ func newDenyCommand() *cobra.Command {
 		Short: "Have a running gateway refuse a token from now on",
 		Long: `Have a running gateway refuse a token from now on, whatever its verifier says: for as long as --for says, else until
 the token's own end if it is a JWT that names one, at most a day; else for 300 s. The fingerprint is what the log has
-as token since the gateway's last start. A restart forgets denials: have whoever issued the token withdraw it, too.
-What an edge keeps of an answer (edge_cache) is not called back.
+as token, since the gateway's last start if its configuration has no fingerprint. A restart forgets denials: have
+whoever issued the token withdraw it, too. What an edge keeps of an answer (edge_cache) is not called back.
 
 With --list, say which tokens are denied.`,
 		Example: `  bearergate deny --token-file - --reason leaked <token.txt

@@ -173,3 +173,44 @@ func nobody(t *testing.T) string {
 func hostOf(url string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(url, "http://"), crmnow.Path)
 }
+
+func TestTokenSaysAFingerprint(t *testing.T) {
+	const token, key = "eyJhbGciOiJub25lIn0.e30.c2lnbmF0dXJl", "0123456789abcdef0123456789abcdef"
+	tokenFile, keyFile := file(t, "token.txt", token+"\n"), file(t, "key.txt", key+"\n")
+	const plain, keyed = "5f465996b92e\n", "ed81c10ede5f\n"
+	for name, c := range map[string]struct {
+		invocation
+
+		code   int
+		stdout string
+		stderr string
+	}{
+		"from a file":          {invocation{args: []string{"--token-file", tokenFile}}, exitGood, plain, ""},
+		"from standard input":  {invocation{args: []string{"--token-file", "-"}, stdin: token}, exitGood, plain, ""},
+		"from the environment": {invocation{environment: []string{tokenVariable + "=" + token}}, exitGood, plain, ""},
+		"with a key":           {invocation{args: []string{"--token-file", tokenFile, "--key-file", keyFile}}, exitGood, keyed, ""},
+		"with a key from standard input": {
+			invocation{args: []string{"--token-file", tokenFile, "--key-file", "-"}, stdin: key + "\r\n"}, exitGood, keyed, "",
+		},
+		"for scripts":      {invocation{args: []string{"--token-file", tokenFile, "-o", "json"}}, exitGood, `{"fingerprint":"` + strings.TrimSpace(plain) + `","by":"plain"}` + "\n", ""},
+		"without a token":  {invocation{}, exitWrong, "", "no token; give --token-file FILE"},
+		"an empty key":     {invocation{args: []string{"--token-file", tokenFile, "--key-file", ""}}, exitWrong, "", "no key; give --key-file FILE"},
+		"a key too short":  {invocation{args: []string{"--token-file", tokenFile, "--key-file", "-"}, stdin: key[1:]}, exitWrong, "", "holds no good key; write 32 to 256"},
+		"no token":         {invocation{args: []string{"--token-file", "-"}, stdin: "Bearer " + token}, exitWrong, "", "this cannot be a token"},
+		"both at once":     {invocation{args: []string{"--token-file", "-", "--key-file", "-"}, stdin: token}, exitWrong, "", "only one of them can be standard input"},
+		"while it fetches": {invocation{args: []string{"--token-file", tokenFile, "--client-id", "partner"}}, exitWrong, "", "client-id"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.args = append([]string{"token", "--fingerprint"}, c.args...)
+			c.secrets = append(c.secrets, token, key)
+			got := call(t, c.invocation)
+			if got.code != c.code || got.stdout != c.stdout || !strings.Contains(got.stderr, c.stderr) || (c.stderr == "") != (got.stderr == "") {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+	got := call(t, invocation{args: []string{"token", "--token-file", tokenFile}, secrets: []string{token}})
+	if got.code != exitWrong || !strings.Contains(got.stderr, "are for --fingerprint") {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1331,7 +1331,7 @@ type DenyRequest_Token struct {
 }
 
 type DenyRequest_Fingerprint struct {
-	// Its fingerprint, as this gateway's log has it since its start.
+	// Its fingerprint, as this gateway's log has it.
 	Fingerprint string `protobuf:"bytes,2,opt,name=fingerprint,proto3,oneof"`
 }
 

@@ -71,7 +71,11 @@ type Config struct {
 	// Which requests fall under which policy. Their order means nothing: of the routes that match a request, the most
 	// specific one is taken, as docs/policies.md says. Two that match the same requests and are equally specific are a
 	// mistake. At most 100000.
-	Routes        []*Route `protobuf:"bytes,21,rep,name=routes,proto3" json:"routes,omitempty"`
+	Routes []*Route `protobuf:"bytes,21,rep,name=routes,proto3" json:"routes,omitempty"`
+	// How the fingerprints of tokens are made, by which the log, the metrics, the admin API and identity headers name them.
+	// Another way, or another key, is taken only at a start. docs/partners.md says how partners make the same ones.
+	// Without it, by a random key of the process: other ones after each restart, and at each gateway.
+	Fingerprint   *Fingerprint `protobuf:"bytes,50,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,6 +187,73 @@ func (x *Config) GetRoutes() []*Route {
 	return nil
 }
 
+func (x *Config) GetFingerprint() *Fingerprint {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+// Fingerprint says how fingerprints are made, so that they stay as they are over restarts and are the same at all gateways
+// that are told the same. They are twelve hexadecimal digits in each case.
+type Fingerprint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key: 32 to 256 printable ASCII characters, such as openssl rand -hex 32 makes. Who has it can make the fingerprint of
+	// a token, and can try out whether a guess at a token has a fingerprint.
+	// Without it, plain must be true.
+	Key *Secret `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Whether there is no key: everybody can do both. It is for tokens that nobody can guess, which hold at least 16 random
+	// bytes or a signature; and it shows in the logs of others whether they saw the same token.
+	// Default: false.
+	Plain         bool `protobuf:"varint,2,opt,name=plain,proto3" json:"plain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fingerprint) Reset() {
+	*x = Fingerprint{}
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fingerprint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fingerprint) ProtoMessage() {}
+
+func (x *Fingerprint) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fingerprint.ProtoReflect.Descriptor instead.
+func (*Fingerprint) Descriptor() ([]byte, []int) {
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Fingerprint) GetKey() *Secret {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Fingerprint) GetPlain() bool {
+	if x != nil {
+		return x.Plain
+	}
+	return false
+}
+
 // Route sends requests to a policy. What it leaves out matches everything.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -203,7 +274,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -215,7 +286,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[1]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -228,7 +299,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Route) GetHosts() []string {
@@ -278,7 +349,7 @@ type PathMatch struct {
 
 func (x *PathMatch) Reset() {
 	*x = PathMatch{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +361,7 @@ func (x *PathMatch) String() string {
 func (*PathMatch) ProtoMessage() {}
 
 func (x *PathMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[2]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +374,7 @@ func (x *PathMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMatch.ProtoReflect.Descriptor instead.
 func (*PathMatch) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PathMatch) GetExact() string {
@@ -346,7 +417,7 @@ type Listeners struct {
 
 func (x *Listeners) Reset() {
 	*x = Listeners{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -358,7 +429,7 @@ func (x *Listeners) String() string {
 func (*Listeners) ProtoMessage() {}
 
 func (x *Listeners) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[3]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -371,7 +442,7 @@ func (x *Listeners) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listeners.ProtoReflect.Descriptor instead.
 func (*Listeners) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Listeners) GetExtAuthz() *ExtAuthz {
@@ -420,7 +491,7 @@ type NamedListener struct {
 
 func (x *NamedListener) Reset() {
 	*x = NamedListener{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +503,7 @@ func (x *NamedListener) String() string {
 func (*NamedListener) ProtoMessage() {}
 
 func (x *NamedListener) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[4]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +516,7 @@ func (x *NamedListener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedListener.ProtoReflect.Descriptor instead.
 func (*NamedListener) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NamedListener) GetName() string {
@@ -507,7 +578,7 @@ type ExtAuthz struct {
 
 func (x *ExtAuthz) Reset() {
 	*x = ExtAuthz{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +590,7 @@ func (x *ExtAuthz) String() string {
 func (*ExtAuthz) ProtoMessage() {}
 
 func (x *ExtAuthz) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[5]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +603,7 @@ func (x *ExtAuthz) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtAuthz.ProtoReflect.Descriptor instead.
 func (*ExtAuthz) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExtAuthz) GetAddress() string {
@@ -614,7 +685,7 @@ type AuthRequest struct {
 
 func (x *AuthRequest) Reset() {
 	*x = AuthRequest{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +697,7 @@ func (x *AuthRequest) String() string {
 func (*AuthRequest) ProtoMessage() {}
 
 func (x *AuthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[6]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +710,7 @@ func (x *AuthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthRequest.ProtoReflect.Descriptor instead.
 func (*AuthRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AuthRequest) GetAddress() string {
@@ -723,7 +794,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +806,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[7]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +819,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Trust) GetOriginal() string {
@@ -807,7 +878,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +890,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[8]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +903,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Admin) GetAddress() string {
@@ -879,7 +950,7 @@ type AdminApi struct {
 
 func (x *AdminApi) Reset() {
 	*x = AdminApi{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +962,7 @@ func (x *AdminApi) String() string {
 func (*AdminApi) ProtoMessage() {}
 
 func (x *AdminApi) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[9]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +975,7 @@ func (x *AdminApi) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminApi.ProtoReflect.Descriptor instead.
 func (*AdminApi) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AdminApi) GetOff() bool {
@@ -940,7 +1011,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1023,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[10]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1036,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Socket) GetMode() string {
@@ -1017,7 +1088,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1100,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[11]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1113,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Tls) GetCertFile() string {
@@ -1119,7 +1190,7 @@ type Verifier struct {
 
 func (x *Verifier) Reset() {
 	*x = Verifier{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1202,7 @@ func (x *Verifier) String() string {
 func (*Verifier) ProtoMessage() {}
 
 func (x *Verifier) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[12]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1215,7 @@ func (x *Verifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifier.ProtoReflect.Descriptor instead.
 func (*Verifier) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Verifier) GetName() string {
@@ -1278,7 +1349,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1361,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[13]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1374,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Calls) GetMax() uint32 {
@@ -1354,7 +1425,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1437,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[14]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1450,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -1427,7 +1498,7 @@ type Verifytoken struct {
 
 func (x *Verifytoken) Reset() {
 	*x = Verifytoken{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1510,7 @@ func (x *Verifytoken) String() string {
 func (*Verifytoken) ProtoMessage() {}
 
 func (x *Verifytoken) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[15]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1523,7 @@ func (x *Verifytoken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verifytoken.ProtoReflect.Descriptor instead.
 func (*Verifytoken) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Verifytoken) GetUrl() string {
@@ -1515,7 +1586,7 @@ type Introspection struct {
 
 func (x *Introspection) Reset() {
 	*x = Introspection{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1598,7 @@ func (x *Introspection) String() string {
 func (*Introspection) ProtoMessage() {}
 
 func (x *Introspection) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[16]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1611,7 @@ func (x *Introspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introspection.ProtoReflect.Descriptor instead.
 func (*Introspection) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Introspection) GetUrl() string {
@@ -1619,7 +1690,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1702,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[17]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1715,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Client) GetAuthentication() string {
@@ -1708,7 +1779,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1791,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[18]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1804,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Secret) GetFile() string {
@@ -1775,7 +1846,7 @@ type SignedAnswers struct {
 
 func (x *SignedAnswers) Reset() {
 	*x = SignedAnswers{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1858,7 @@ func (x *SignedAnswers) String() string {
 func (*SignedAnswers) ProtoMessage() {}
 
 func (x *SignedAnswers) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[19]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1871,7 @@ func (x *SignedAnswers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedAnswers.ProtoReflect.Descriptor instead.
 func (*SignedAnswers) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SignedAnswers) GetIssuer() string {
@@ -1858,7 +1929,7 @@ type Jwt struct {
 
 func (x *Jwt) Reset() {
 	*x = Jwt{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1941,7 @@ func (x *Jwt) String() string {
 func (*Jwt) ProtoMessage() {}
 
 func (x *Jwt) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[20]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1954,7 @@ func (x *Jwt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Jwt.ProtoReflect.Descriptor instead.
 func (*Jwt) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Jwt) GetIssuer() string {
@@ -1963,7 +2034,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2046,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[21]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2059,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Keys) GetUrl() string {
@@ -2069,7 +2140,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2152,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[22]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2165,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Cache) GetMaxTokens() uint32 {
@@ -2144,7 +2215,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2227,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[23]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2240,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Credential) GetMaxTokenBytes() uint32 {
@@ -2229,7 +2300,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2312,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[24]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2325,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Policy) GetRealm() string {
@@ -2370,7 +2441,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2453,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[25]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2466,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Refusal) GetBody() string {
@@ -2449,7 +2520,7 @@ type Metadata struct {
 
 func (x *Metadata) Reset() {
 	*x = Metadata{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2532,7 @@ func (x *Metadata) String() string {
 func (*Metadata) ProtoMessage() {}
 
 func (x *Metadata) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[26]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2545,7 @@ func (x *Metadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metadata.ProtoReflect.Descriptor instead.
 func (*Metadata) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Metadata) GetFingerprint() bool {
@@ -2504,7 +2575,7 @@ type MetadataClaim struct {
 
 func (x *MetadataClaim) Reset() {
 	*x = MetadataClaim{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +2587,7 @@ func (x *MetadataClaim) String() string {
 func (*MetadataClaim) ProtoMessage() {}
 
 func (x *MetadataClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[27]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +2600,7 @@ func (x *MetadataClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataClaim.ProtoReflect.Descriptor instead.
 func (*MetadataClaim) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MetadataClaim) GetName() string {
@@ -2572,7 +2643,7 @@ type Require struct {
 
 func (x *Require) Reset() {
 	*x = Require{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2655,7 @@ func (x *Require) String() string {
 func (*Require) ProtoMessage() {}
 
 func (x *Require) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[28]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2668,7 @@ func (x *Require) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Require.ProtoReflect.Descriptor instead.
 func (*Require) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Require) GetScopes() *Scopes {
@@ -2650,7 +2721,7 @@ type Scopes struct {
 
 func (x *Scopes) Reset() {
 	*x = Scopes{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2733,7 @@ func (x *Scopes) String() string {
 func (*Scopes) ProtoMessage() {}
 
 func (x *Scopes) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[29]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2746,7 @@ func (x *Scopes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scopes.ProtoReflect.Descriptor instead.
 func (*Scopes) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Scopes) GetAll() []string {
@@ -2713,7 +2784,7 @@ type ClaimRule struct {
 
 func (x *ClaimRule) Reset() {
 	*x = ClaimRule{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2796,7 @@ func (x *ClaimRule) String() string {
 func (*ClaimRule) ProtoMessage() {}
 
 func (x *ClaimRule) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[30]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2809,7 @@ func (x *ClaimRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
 func (*ClaimRule) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{30}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ClaimRule) GetPath() []string {
@@ -2782,7 +2853,7 @@ type Shadow struct {
 
 func (x *Shadow) Reset() {
 	*x = Shadow{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2865,7 @@ func (x *Shadow) String() string {
 func (*Shadow) ProtoMessage() {}
 
 func (x *Shadow) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[31]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2878,7 @@ func (x *Shadow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shadow.ProtoReflect.Descriptor instead.
 func (*Shadow) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{31}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Shadow) GetUntil() string {
@@ -2826,8 +2897,8 @@ type IdentityHeader struct {
 	// It always holds this text: 1 to 256 printable ASCII characters, the first and the last no space.
 	// Without it, fingerprint or claim must be there.
 	Constant string `protobuf:"bytes,2,opt,name=constant,proto3" json:"constant,omitempty"`
-	// It holds the token's fingerprint: twelve hexadecimal digits, by which the log of the gateway names the token. They tell
-	// tokens of one running gateway apart, and are others after a restart and at another gateway.
+	// It holds the token's fingerprint: twelve hexadecimal digits, by which the log of the gateway names the token. They are
+	// others after a restart and at another gateway, unless fingerprint of the whole configuration is set.
 	// Default: false.
 	Fingerprint bool `protobuf:"varint,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// It holds this claim of the token: the name, or the names that lead to it from the outside in, such as [sub] or
@@ -2843,7 +2914,7 @@ type IdentityHeader struct {
 
 func (x *IdentityHeader) Reset() {
 	*x = IdentityHeader{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2855,7 +2926,7 @@ func (x *IdentityHeader) String() string {
 func (*IdentityHeader) ProtoMessage() {}
 
 func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[32]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2868,7 +2939,7 @@ func (x *IdentityHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeader.ProtoReflect.Descriptor instead.
 func (*IdentityHeader) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{32}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *IdentityHeader) GetName() string {
@@ -2912,7 +2983,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +2995,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[33]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3008,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{33}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Health) GetVerifiers() []string {
@@ -2970,7 +3041,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[34]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3053,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_config_v1_config_proto_msgTypes[34]
+	mi := &file_bearergate_config_v1_config_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3066,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{34}
+	return file_bearergate_config_v1_config_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Log) GetLevel() string {
@@ -3030,8 +3101,7 @@ var File_bearergate_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xee\n" +
-	"\n" +
+	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb3\v\n" +
 	"\x06Config\x12=\n" +
 	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12\xb9\x03\n" +
 	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierB\xfa\x02\xbaH\xf6\x02\xba\x01\x9c\x01\n" +
@@ -3052,7 +3122,12 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x06health\x18) \x01(\v2\x1c.bearergate.config.v1.HealthR\x06health\x12\xaf\x01\n" +
 	"\bpolicies\x18\x14 \x03(\v2\x1c.bearergate.config.v1.PolicyBu\xbaHr\xba\x01o\n" +
 	"\rpolicies.many\x12Ihas more than 1000 entries; keep fewer, several routes can share a policy\x1a\x13this.size() <= 1000R\bpolicies\x123\n" +
-	"\x06routes\x18\x15 \x03(\v2\x1b.bearergate.config.v1.RouteR\x06routes\"\xce\x01\n" +
+	"\x06routes\x18\x15 \x03(\v2\x1b.bearergate.config.v1.RouteR\x06routes\x12C\n" +
+	"\vfingerprint\x182 \x01(\v2!.bearergate.config.v1.FingerprintR\vfingerprint\"\xa0\x02\n" +
+	"\vFingerprint\x12.\n" +
+	"\x03key\x18\x01 \x01(\v2\x1c.bearergate.config.v1.SecretR\x03key\x12\x14\n" +
+	"\x05plain\x18\x02 \x01(\bR\x05plain:\xca\x01\xbaH\xc6\x01\x1a\xc3\x01\n" +
+	"\x0ffingerprint.way\x12xdoes not say one way; write key: {file: PATH}, or plain: true for fingerprints that everybody who holds a token can make\x1a6[has(this.key), this.plain].filter(is, is).size() == 1\"\xce\x01\n" +
 	"\x05Route\x12\x14\n" +
 	"\x05hosts\x18\x01 \x03(\tR\x05hosts\x123\n" +
 	"\x04path\x18\x02 \x01(\v2\x1f.bearergate.config.v1.PathMatchR\x04path\x12\x18\n" +
@@ -3360,112 +3435,115 @@ func file_bearergate_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_bearergate_config_v1_config_proto_rawDescData
 }
 
-var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_bearergate_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_bearergate_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: bearergate.config.v1.Config
-	(*Route)(nil),               // 1: bearergate.config.v1.Route
-	(*PathMatch)(nil),           // 2: bearergate.config.v1.PathMatch
-	(*Listeners)(nil),           // 3: bearergate.config.v1.Listeners
-	(*NamedListener)(nil),       // 4: bearergate.config.v1.NamedListener
-	(*ExtAuthz)(nil),            // 5: bearergate.config.v1.ExtAuthz
-	(*AuthRequest)(nil),         // 6: bearergate.config.v1.AuthRequest
-	(*Trust)(nil),               // 7: bearergate.config.v1.Trust
-	(*Admin)(nil),               // 8: bearergate.config.v1.Admin
-	(*AdminApi)(nil),            // 9: bearergate.config.v1.AdminApi
-	(*Socket)(nil),              // 10: bearergate.config.v1.Socket
-	(*Tls)(nil),                 // 11: bearergate.config.v1.Tls
-	(*Verifier)(nil),            // 12: bearergate.config.v1.Verifier
-	(*Calls)(nil),               // 13: bearergate.config.v1.Calls
-	(*Breaker)(nil),             // 14: bearergate.config.v1.Breaker
-	(*Verifytoken)(nil),         // 15: bearergate.config.v1.Verifytoken
-	(*Introspection)(nil),       // 16: bearergate.config.v1.Introspection
-	(*Client)(nil),              // 17: bearergate.config.v1.Client
-	(*Secret)(nil),              // 18: bearergate.config.v1.Secret
-	(*SignedAnswers)(nil),       // 19: bearergate.config.v1.SignedAnswers
-	(*Jwt)(nil),                 // 20: bearergate.config.v1.Jwt
-	(*Keys)(nil),                // 21: bearergate.config.v1.Keys
-	(*Cache)(nil),               // 22: bearergate.config.v1.Cache
-	(*Credential)(nil),          // 23: bearergate.config.v1.Credential
-	(*Policy)(nil),              // 24: bearergate.config.v1.Policy
-	(*Refusal)(nil),             // 25: bearergate.config.v1.Refusal
-	(*Metadata)(nil),            // 26: bearergate.config.v1.Metadata
-	(*MetadataClaim)(nil),       // 27: bearergate.config.v1.MetadataClaim
-	(*Require)(nil),             // 28: bearergate.config.v1.Require
-	(*Scopes)(nil),              // 29: bearergate.config.v1.Scopes
-	(*ClaimRule)(nil),           // 30: bearergate.config.v1.ClaimRule
-	(*Shadow)(nil),              // 31: bearergate.config.v1.Shadow
-	(*IdentityHeader)(nil),      // 32: bearergate.config.v1.IdentityHeader
-	(*Health)(nil),              // 33: bearergate.config.v1.Health
-	(*Log)(nil),                 // 34: bearergate.config.v1.Log
-	(*durationpb.Duration)(nil), // 35: google.protobuf.Duration
+	(*Fingerprint)(nil),         // 1: bearergate.config.v1.Fingerprint
+	(*Route)(nil),               // 2: bearergate.config.v1.Route
+	(*PathMatch)(nil),           // 3: bearergate.config.v1.PathMatch
+	(*Listeners)(nil),           // 4: bearergate.config.v1.Listeners
+	(*NamedListener)(nil),       // 5: bearergate.config.v1.NamedListener
+	(*ExtAuthz)(nil),            // 6: bearergate.config.v1.ExtAuthz
+	(*AuthRequest)(nil),         // 7: bearergate.config.v1.AuthRequest
+	(*Trust)(nil),               // 8: bearergate.config.v1.Trust
+	(*Admin)(nil),               // 9: bearergate.config.v1.Admin
+	(*AdminApi)(nil),            // 10: bearergate.config.v1.AdminApi
+	(*Socket)(nil),              // 11: bearergate.config.v1.Socket
+	(*Tls)(nil),                 // 12: bearergate.config.v1.Tls
+	(*Verifier)(nil),            // 13: bearergate.config.v1.Verifier
+	(*Calls)(nil),               // 14: bearergate.config.v1.Calls
+	(*Breaker)(nil),             // 15: bearergate.config.v1.Breaker
+	(*Verifytoken)(nil),         // 16: bearergate.config.v1.Verifytoken
+	(*Introspection)(nil),       // 17: bearergate.config.v1.Introspection
+	(*Client)(nil),              // 18: bearergate.config.v1.Client
+	(*Secret)(nil),              // 19: bearergate.config.v1.Secret
+	(*SignedAnswers)(nil),       // 20: bearergate.config.v1.SignedAnswers
+	(*Jwt)(nil),                 // 21: bearergate.config.v1.Jwt
+	(*Keys)(nil),                // 22: bearergate.config.v1.Keys
+	(*Cache)(nil),               // 23: bearergate.config.v1.Cache
+	(*Credential)(nil),          // 24: bearergate.config.v1.Credential
+	(*Policy)(nil),              // 25: bearergate.config.v1.Policy
+	(*Refusal)(nil),             // 26: bearergate.config.v1.Refusal
+	(*Metadata)(nil),            // 27: bearergate.config.v1.Metadata
+	(*MetadataClaim)(nil),       // 28: bearergate.config.v1.MetadataClaim
+	(*Require)(nil),             // 29: bearergate.config.v1.Require
+	(*Scopes)(nil),              // 30: bearergate.config.v1.Scopes
+	(*ClaimRule)(nil),           // 31: bearergate.config.v1.ClaimRule
+	(*Shadow)(nil),              // 32: bearergate.config.v1.Shadow
+	(*IdentityHeader)(nil),      // 33: bearergate.config.v1.IdentityHeader
+	(*Health)(nil),              // 34: bearergate.config.v1.Health
+	(*Log)(nil),                 // 35: bearergate.config.v1.Log
+	(*durationpb.Duration)(nil), // 36: google.protobuf.Duration
 }
 var file_bearergate_config_v1_config_proto_depIdxs = []int32{
-	3,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
-	12, // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
-	22, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
-	23, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
-	24, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
-	34, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
-	35, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
-	35, // 7: bearergate.config.v1.Config.drain_delay:type_name -> google.protobuf.Duration
-	33, // 8: bearergate.config.v1.Config.health:type_name -> bearergate.config.v1.Health
-	24, // 9: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
-	1,  // 10: bearergate.config.v1.Config.routes:type_name -> bearergate.config.v1.Route
-	2,  // 11: bearergate.config.v1.Route.path:type_name -> bearergate.config.v1.PathMatch
-	5,  // 12: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
-	6,  // 13: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
-	8,  // 14: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
-	4,  // 15: bearergate.config.v1.Listeners.more:type_name -> bearergate.config.v1.NamedListener
-	5,  // 16: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
-	6,  // 17: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
-	8,  // 18: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
-	11, // 19: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
-	10, // 20: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
-	11, // 21: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
-	10, // 22: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
-	7,  // 23: bearergate.config.v1.AuthRequest.trust:type_name -> bearergate.config.v1.Trust
-	18, // 24: bearergate.config.v1.Trust.secret:type_name -> bearergate.config.v1.Secret
-	11, // 25: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
-	10, // 26: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
-	9,  // 27: bearergate.config.v1.Admin.api:type_name -> bearergate.config.v1.AdminApi
-	18, // 28: bearergate.config.v1.AdminApi.credential:type_name -> bearergate.config.v1.Secret
-	15, // 29: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
-	16, // 30: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
-	20, // 31: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
-	35, // 32: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
-	13, // 33: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
-	14, // 34: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
-	35, // 35: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
-	35, // 36: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	17, // 37: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
-	19, // 38: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
-	18, // 39: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
-	18, // 40: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
-	21, // 41: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
-	21, // 42: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
-	35, // 43: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
-	35, // 44: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
-	35, // 45: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
-	35, // 46: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
-	35, // 47: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
-	35, // 48: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
-	35, // 49: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
-	35, // 50: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	35, // 51: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
-	32, // 52: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
-	28, // 53: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
-	31, // 54: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
-	25, // 55: bearergate.config.v1.Policy.refusal:type_name -> bearergate.config.v1.Refusal
-	26, // 56: bearergate.config.v1.Policy.metadata:type_name -> bearergate.config.v1.Metadata
-	27, // 57: bearergate.config.v1.Metadata.claims:type_name -> bearergate.config.v1.MetadataClaim
-	29, // 58: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
-	30, // 59: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
-	35, // 60: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	4,  // 0: bearergate.config.v1.Config.listeners:type_name -> bearergate.config.v1.Listeners
+	13, // 1: bearergate.config.v1.Config.verifiers:type_name -> bearergate.config.v1.Verifier
+	23, // 2: bearergate.config.v1.Config.cache:type_name -> bearergate.config.v1.Cache
+	24, // 3: bearergate.config.v1.Config.credential:type_name -> bearergate.config.v1.Credential
+	25, // 4: bearergate.config.v1.Config.default_policy:type_name -> bearergate.config.v1.Policy
+	35, // 5: bearergate.config.v1.Config.log:type_name -> bearergate.config.v1.Log
+	36, // 6: bearergate.config.v1.Config.shutdown_timeout:type_name -> google.protobuf.Duration
+	36, // 7: bearergate.config.v1.Config.drain_delay:type_name -> google.protobuf.Duration
+	34, // 8: bearergate.config.v1.Config.health:type_name -> bearergate.config.v1.Health
+	25, // 9: bearergate.config.v1.Config.policies:type_name -> bearergate.config.v1.Policy
+	2,  // 10: bearergate.config.v1.Config.routes:type_name -> bearergate.config.v1.Route
+	1,  // 11: bearergate.config.v1.Config.fingerprint:type_name -> bearergate.config.v1.Fingerprint
+	19, // 12: bearergate.config.v1.Fingerprint.key:type_name -> bearergate.config.v1.Secret
+	3,  // 13: bearergate.config.v1.Route.path:type_name -> bearergate.config.v1.PathMatch
+	6,  // 14: bearergate.config.v1.Listeners.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	7,  // 15: bearergate.config.v1.Listeners.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	9,  // 16: bearergate.config.v1.Listeners.admin:type_name -> bearergate.config.v1.Admin
+	5,  // 17: bearergate.config.v1.Listeners.more:type_name -> bearergate.config.v1.NamedListener
+	6,  // 18: bearergate.config.v1.NamedListener.ext_authz:type_name -> bearergate.config.v1.ExtAuthz
+	7,  // 19: bearergate.config.v1.NamedListener.auth_request:type_name -> bearergate.config.v1.AuthRequest
+	9,  // 20: bearergate.config.v1.NamedListener.admin:type_name -> bearergate.config.v1.Admin
+	12, // 21: bearergate.config.v1.ExtAuthz.tls:type_name -> bearergate.config.v1.Tls
+	11, // 22: bearergate.config.v1.ExtAuthz.socket:type_name -> bearergate.config.v1.Socket
+	12, // 23: bearergate.config.v1.AuthRequest.tls:type_name -> bearergate.config.v1.Tls
+	11, // 24: bearergate.config.v1.AuthRequest.socket:type_name -> bearergate.config.v1.Socket
+	8,  // 25: bearergate.config.v1.AuthRequest.trust:type_name -> bearergate.config.v1.Trust
+	19, // 26: bearergate.config.v1.Trust.secret:type_name -> bearergate.config.v1.Secret
+	12, // 27: bearergate.config.v1.Admin.tls:type_name -> bearergate.config.v1.Tls
+	11, // 28: bearergate.config.v1.Admin.socket:type_name -> bearergate.config.v1.Socket
+	10, // 29: bearergate.config.v1.Admin.api:type_name -> bearergate.config.v1.AdminApi
+	19, // 30: bearergate.config.v1.AdminApi.credential:type_name -> bearergate.config.v1.Secret
+	16, // 31: bearergate.config.v1.Verifier.verifytoken:type_name -> bearergate.config.v1.Verifytoken
+	17, // 32: bearergate.config.v1.Verifier.introspection:type_name -> bearergate.config.v1.Introspection
+	21, // 33: bearergate.config.v1.Verifier.jwt:type_name -> bearergate.config.v1.Jwt
+	36, // 34: bearergate.config.v1.Verifier.timeout:type_name -> google.protobuf.Duration
+	14, // 35: bearergate.config.v1.Verifier.calls:type_name -> bearergate.config.v1.Calls
+	15, // 36: bearergate.config.v1.Verifier.breaker:type_name -> bearergate.config.v1.Breaker
+	36, // 37: bearergate.config.v1.Calls.max_wait:type_name -> google.protobuf.Duration
+	36, // 38: bearergate.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	18, // 39: bearergate.config.v1.Introspection.client:type_name -> bearergate.config.v1.Client
+	20, // 40: bearergate.config.v1.Introspection.signed:type_name -> bearergate.config.v1.SignedAnswers
+	19, // 41: bearergate.config.v1.Client.secret:type_name -> bearergate.config.v1.Secret
+	19, // 42: bearergate.config.v1.Client.private_key:type_name -> bearergate.config.v1.Secret
+	22, // 43: bearergate.config.v1.SignedAnswers.keys:type_name -> bearergate.config.v1.Keys
+	22, // 44: bearergate.config.v1.Jwt.keys:type_name -> bearergate.config.v1.Keys
+	36, // 45: bearergate.config.v1.Jwt.leeway:type_name -> google.protobuf.Duration
+	36, // 46: bearergate.config.v1.Keys.refresh_every:type_name -> google.protobuf.Duration
+	36, // 47: bearergate.config.v1.Keys.max_age:type_name -> google.protobuf.Duration
+	36, // 48: bearergate.config.v1.Keys.pause:type_name -> google.protobuf.Duration
+	36, // 49: bearergate.config.v1.Cache.valid_ttl:type_name -> google.protobuf.Duration
+	36, // 50: bearergate.config.v1.Cache.invalid_ttl:type_name -> google.protobuf.Duration
+	36, // 51: bearergate.config.v1.Cache.refresh_before:type_name -> google.protobuf.Duration
+	36, // 52: bearergate.config.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	36, // 53: bearergate.config.v1.Policy.edge_cache:type_name -> google.protobuf.Duration
+	33, // 54: bearergate.config.v1.Policy.identity:type_name -> bearergate.config.v1.IdentityHeader
+	29, // 55: bearergate.config.v1.Policy.require:type_name -> bearergate.config.v1.Require
+	32, // 56: bearergate.config.v1.Policy.shadow:type_name -> bearergate.config.v1.Shadow
+	26, // 57: bearergate.config.v1.Policy.refusal:type_name -> bearergate.config.v1.Refusal
+	27, // 58: bearergate.config.v1.Policy.metadata:type_name -> bearergate.config.v1.Metadata
+	28, // 59: bearergate.config.v1.Metadata.claims:type_name -> bearergate.config.v1.MetadataClaim
+	30, // 60: bearergate.config.v1.Require.scopes:type_name -> bearergate.config.v1.Scopes
+	31, // 61: bearergate.config.v1.Require.claims:type_name -> bearergate.config.v1.ClaimRule
+	36, // 62: bearergate.config.v1.Require.max_token_age:type_name -> google.protobuf.Duration
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_config_v1_config_proto_init() }
@@ -3473,7 +3551,7 @@ func file_bearergate_config_v1_config_proto_init() {
 	if File_bearergate_config_v1_config_proto != nil {
 		return
 	}
-	file_bearergate_config_v1_config_proto_msgTypes[12].OneofWrappers = []any{
+	file_bearergate_config_v1_config_proto_msgTypes[13].OneofWrappers = []any{
 		(*Verifier_Verifytoken)(nil),
 		(*Verifier_Introspection)(nil),
 		(*Verifier_Jwt)(nil),
@@ -3484,7 +3562,7 @@ func file_bearergate_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_config_v1_config_proto_rawDesc), len(file_bearergate_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
