@@ -52,6 +52,10 @@ func testDenialsOfAllCaches(t *testing.T, fingerprints *bearer.Fingerprints) {
 					if err != nil || v.Valid != good || !good && v.Source != verifier.FromDenial {
 						t.Errorf("%s, cache %d: %v is %+v, %v", when, i, token, v, err)
 					}
+					var recalled verifier.Verdict
+					if c.Recall(token, &recalled) > 0 && recalled.Valid != good {
+						t.Errorf("%s, cache %d: %v is recalled as %+v", when, i, token, recalled)
+					}
 				}
 			}
 		}
