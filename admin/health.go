@@ -3,6 +3,9 @@ package admin
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Part is a part of the gateway that /readyz tells of.
@@ -77,6 +80,24 @@ func (s *shownState) now() (string, []Part) {
 		}
 	}
 	return state, parts
+}
+
+// readiness is the collector that says the same as /readyz.
+type readiness struct {
+	of atomic.Pointer[shownState]
+}
+
+var readyMetric = prometheus.NewDesc("bearergate_ready", "1 while requests may be sent here, 0 while /readyz says why not.", nil, nil)
+
+// Describe implements [prometheus.Collector].
+func (*readiness) Describe(descs chan<- *prometheus.Desc) { descs <- readyMetric }
+
+// Collect implements [prometheus.Collector].
+func (r *readiness) Collect(metrics chan<- prometheus.Metric) {
+	if shown := r.of.Load(); shown != nil {
+		state, _ := shown.now()
+		metrics <- prometheus.MustNewConstMetric(readyMetric, prometheus.GaugeValue, oneIf(state == ready))
+	}
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {

@@ -30,6 +30,7 @@ type Metrics struct {
 	stages    stages
 	shadows   shadows
 	activity  activity
+	readiness readiness
 	// What is shown of reloads.
 	reloads      *prometheus.CounterVec
 	lastGood     prometheus.Gauge
@@ -94,7 +95,7 @@ func NewMetrics(version string) *Metrics {
 	}
 	build.WithLabelValues(version, goVersion()).Set(1)
 	m.registry.MustRegister(m.decisions, m.durations, m.calls, m.panics, m.notAfter, m.reloaded, m.refused, build,
-		&m.stages, &m.shadows, m.reloads, m.lastGood, m.lastGoodTime,
+		&m.stages, &m.shadows, &m.readiness, m.reloads, m.lastGood, m.lastGoodTime,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

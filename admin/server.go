@@ -41,6 +41,7 @@ func NewServer(m *Metrics, logger *slog.Logger) *Server {
 	}
 	s := &Server{logger: logger, shown: &shownState{health: health{state: starting}, shadows: &m.shadows, activity: &m.activity}}
 	s.Configured(&Configuration{})
+	m.readiness.of.Store(s.shown)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", s.livez)
 	mux.HandleFunc("GET /readyz", s.readyz)

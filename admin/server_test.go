@@ -52,6 +52,9 @@ func TestStates(t *testing.T) {
 		step.do()
 		expect(step.name, "/readyz", step.status, step.body)
 		expect(step.name, "/livez", http.StatusOK, `{"status":"alive","parts":[{"part":"process","ready":true}]}`)
+		if got := f.series(t)["bearergate_ready{}"]; got == 1 != (step.status == http.StatusOK) {
+			t.Errorf("%s: the metric is %v", step.name, got)
+		}
 	}
 }
 
