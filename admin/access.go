@@ -13,6 +13,8 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
+
+	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
 )
 
 // Access says who may call the API of a listener. The zero Access is for a listener
@@ -85,8 +87,14 @@ func (s *Server) guarded(next http.Handler, a Access) http.Handler {
 			}
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxCallBytes)
-		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), caller{}, who(r)), callTimeout)
-		defer cancel()
+		ctx := context.WithValue(r.Context(), caller{}, who(r))
+		if r.URL.Path == adminv1connect.AdminServiceTailProcedure { // lasts until somebody ends it
+			ctx = context.WithValue(ctx, connection{}, http.NewResponseController(w))
+		} else {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, callTimeout)
+			defer cancel()
+		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/gate"
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
 	"github.com/bearergate/bearergate/verifier"
@@ -42,6 +43,10 @@ type Controls struct {
 	// LogLevel is nil if it cannot be changed.
 	LogLevel   *slog.LevelVar
 	LogAllowed func(oneIn uint32)
+	// Events are where decisions can be watched.
+	Events *gate.Events
+	// Policies names the policies of the configuration in force.
+	Policies func() []string
 }
 
 // Listener is what the operator is shown of one.

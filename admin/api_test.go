@@ -19,6 +19,7 @@ import (
 
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/bearer"
+	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/listen/listentest"
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
@@ -37,6 +38,7 @@ type operated struct {
 
 	parser    *bearer.Parser
 	denials   *verifier.Denials
+	events    gate.Events
 	forgotten []string
 	allowed   uint32
 	reset     int
@@ -78,6 +80,7 @@ func operate(t *testing.T, access admin.Access) *operated {
 		Parse:   o.parser.ParseToken,
 		Forget:  func(token bearer.Token) { o.forgotten = append(o.forgotten, token.Fingerprint()) },
 		Denials: o.denials, LogLevel: &o.level, LogAllowed: func(n uint32) { o.allowed = n },
+		Events: &o.events, Policies: func() []string { return []string{"default", "orders"} },
 	})
 	if access.Off || access.Credential != nil {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -100,6 +103,16 @@ func operate(t *testing.T, access admin.Access) *operated {
 
 func (o *operated) calls(options ...connecthttp.Option) adminv1connect.AdminServiceClient {
 	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(o.client, o.url, options...)))
+}
+
+// grpc calls by gRPC without TLS.
+func (o *operated) grpc(t *testing.T) adminv1connect.AdminServiceClient {
+	t.Helper()
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: &protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, o.url, connecthttp.WithGRPC())))
 }
 
 func TestWhatTheAPIDoes(t *testing.T) {
@@ -243,11 +256,7 @@ func TestTheAPISpeaksThreeProtocols(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, s, err)
 		}
 	}
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
-	defer transport.CloseIdleConnections()
-	c := adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, o.url, connecthttp.WithGRPC())))
+	c := o.grpc(t)
 	if s, err := c.Status(t.Context(), &adminv1.StatusRequest{}); err != nil || s.GetVersion() != "v1.2.3" {
 		t.Errorf("gRPC: %v, %v", s, err)
 	}

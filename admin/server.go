@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -21,6 +22,9 @@ type Server struct {
 	pages  http.Handler // what is looked at
 	logger *slog.Logger
 	shown  *shownState
+	// stopping is closed when calls that last have to end.
+	stopping chan struct{}
+	stop     func()
 }
 
 // shownState is what all servers of a gateway show alike.
@@ -54,7 +58,8 @@ func NewServer(m *Metrics, logger *slog.Logger) *Server {
 // Another returns a server that shows and does the same as this one, for a listener
 // that may go while others stay, and to whose API some may have access.
 func (s *Server) Another(a Access) *Server {
-	other := &Server{pages: s.pages, logger: s.logger, shown: s.shown}
+	other := &Server{pages: s.pages, logger: s.logger, shown: s.shown, stopping: make(chan struct{})}
+	other.stop = sync.OnceFunc(func() { close(other.stopping) })
 	mux := http.NewServeMux()
 	mux.Handle("/", s.pages)
 	if !a.Off {
@@ -109,9 +114,10 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown stops listening and waits for the requests under way. When ctx ends
-// first, it cuts them off.
+// Shutdown stops listening and waits for the requests under way, of which those that
+// last end. When ctx ends first, it cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		_ = s.http.Close()

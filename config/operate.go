@@ -24,7 +24,16 @@ func (g *Gateway) controls() *admin.Controls {
 		Denials:    g.verifiers.denials,
 		LogLevel:   g.level,
 		LogAllowed: g.LogAllowed,
+		Events:     g.events,
+		Policies:   func() []string { return policyNames(g.current()) },
 	}
+}
+
+// current is the configuration in force.
+func (g *Gateway) current() *configv1.Config {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.config
 }
 
 func (g *Gateway) listeners() []admin.Listener {

@@ -137,6 +137,42 @@ func (r *remote) ask(cmd *cobra.Command, call func(context.Context, adminv1conne
 	return endingOf(call(ctx, client))
 }
 
+// follow is ask for a call that lasts until the command is ended: with 0, unless the
+// gateway ends it. A call that is not alive within the time-out has failed; what is
+// said of the gateway then is what was known last.
+func (r *remote) follow(cmd *cobra.Command, call func(ctx context.Context, c adminv1connect.AdminServiceClient, alive func()) error) error {
+	client, done, err := r.client(cmd)
+	if err != nil {
+		return &ending{exitWrong, err}
+	}
+	defer done()
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
+	silent := time.AfterFunc(r.timeout, func() { cancel(errSilent) })
+	defer silent.Stop()
+	lives := false
+	err = call(ctx, client, func() {
+		lives = true
+		silent.Reset(max(r.timeout, leastSilence))
+	})
+	switch refused, ok := errors.AsType[*connect.Error](err); {
+	case cmd.Context().Err() != nil:
+		return nil
+	case lives && ok && refused.Code() == connect.CodeUnavailable:
+		return &ending{exitUnknown, errors.New("it was ended: " + printable(refused.Message()))}
+	case context.Cause(ctx) != nil:
+		return &ending{exitUnknown, fmt.Errorf("no answer from the gateway: %w", context.Cause(ctx))}
+	default:
+		return endingOf(err)
+	}
+}
+
+// leastSilence is how long a call that lasts may say nothing: a gateway says something
+// every 5 s.
+const leastSilence = 15 * time.Second
+
+var errSilent = errors.New("it says nothing any more")
+
 // endingOf gives the error of a call its exit code, and the next step.
 func endingOf(err error) error {
 	if _, ok := errors.AsType[*ending](err); ok || err == nil {

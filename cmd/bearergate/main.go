@@ -97,6 +97,7 @@ Exit codes: 0 good, 1 the answer is no, 2 wrong use or configuration, 3 could no
 		newVerifyCommand(),
 		newExplainCommand(),
 		newStatusCommand(),
+		newTailCommand(),
 		newForgetCommand(),
 		newDenyCommand(),
 		newReloadCommand(),

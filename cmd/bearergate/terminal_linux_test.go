@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 )
 
 // openTerminal returns the two ends of a pseudo-terminal (pty(7)): what a program
@@ -112,6 +114,21 @@ func TestQuickstartIsColouredOnATerminal(t *testing.T) {
 			}
 			if !colour && strings.Contains(text, "\x1b") {
 				t.Errorf("still coloured:\n%s", text)
+			}
+		})
+	}
+}
+
+func TestTailIsColouredOnATerminal(t *testing.T) {
+	for environment, colour := range map[string]bool{"NO_COLOR=": true, "NO_COLOR=1": false} {
+		t.Run(environment, func(t *testing.T) {
+			t.Parallel()
+			g := &telling{all: []*adminv1.TailResponse{{Decisions: []*adminv1.Decision{{Outcome: "allow", Reason: "valid"}}}}, silent: true}
+			p := onTerminal(t, []string{environment}, "tail", "--admin", g.start(t))
+			p.await(t, "decision", p.err, func(text string) bool { return strings.Contains(text, "\n") })
+			p.signal(t, syscall.SIGINT)
+			if text := p.told(t, "valid"); strings.Contains(text, "\x1b[32mallow") != colour || strings.Contains(text, "\x1b") != colour {
+				t.Errorf("coloured: %t\n%s", !colour, text)
 			}
 		})
 	}

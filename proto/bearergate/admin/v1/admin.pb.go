@@ -1059,6 +1059,316 @@ func (x *CallTimes) GetTimes() *Times {
 	return nil
 }
 
+// TailRequest says which decisions are wanted: those that fit each of its lists. One that is empty fits all; each has at
+// most 32 entries.
+type TailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What becomes of the requests: allow, unauthorized, forbidden, refused, unavailable.
+	Outcomes []string `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// Reasons, as in the log.
+	Reasons []string `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// Names of policies.
+	Policies []string `protobuf:"bytes,3,rep,name=policies,proto3" json:"policies,omitempty"`
+	// Names of listeners.
+	Listeners []string `protobuf:"bytes,4,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	// Fingerprints of tokens; none stands for requests without a token that can be read.
+	Fingerprints []string `protobuf:"bytes,5,rep,name=fingerprints,proto3" json:"fingerprints,omitempty"`
+	// Where the requests come from, as the edge says: addresses, or networks as 192.0.2.0/24.
+	Clients       []string `protobuf:"bytes,6,rep,name=clients,proto3" json:"clients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailRequest) Reset() {
+	*x = TailRequest{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailRequest) ProtoMessage() {}
+
+func (x *TailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
+func (*TailRequest) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TailRequest) GetOutcomes() []string {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *TailRequest) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *TailRequest) GetPolicies() []string {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *TailRequest) GetListeners() []string {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+func (x *TailRequest) GetFingerprints() []string {
+	if x != nil {
+		return x.Fingerprints
+	}
+	return nil
+}
+
+func (x *TailRequest) GetClients() []string {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
+// TailResponse are decisions since the last one. One without any comes at the beginning, and at least every 5 s.
+type TailResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decisions, in their order.
+	Decisions []*Decision `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// How many there was no room for, since the beginning: no request waits for who reads slowly.
+	Missed        uint64 `protobuf:"varint,2,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailResponse) Reset() {
+	*x = TailResponse{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailResponse) ProtoMessage() {}
+
+func (x *TailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
+func (*TailResponse) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TailResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *TailResponse) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+// Decision is what became of a request. No text in it is one that only the client has chosen.
+type Decision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When.
+	At *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// The listener that was asked.
+	Listener string `protobuf:"bytes,2,opt,name=listener,proto3" json:"listener,omitempty"`
+	// The policy that decided.
+	Policy string `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The reason, as in the log.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What becomes of the request: allow, unauthorized, forbidden, refused or unavailable.
+	Outcome string `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Where the answer about the token came from; empty if there was none.
+	Source string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether it was refused and let through all the same, because the policy is in shadow.
+	Shadow bool `protobuf:"varint,7,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// How long it took; missing if that was not measured. It is of all that waited, and of one in 64 of the others.
+	Took *durationpb.Duration `protobuf:"bytes,8,opt,name=took,proto3" json:"took,omitempty"`
+	// The token's fingerprint, as in the log; none if there is no token that could be read.
+	Fingerprint string `protobuf:"bytes,9,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// What is wrong with the credential, in words; empty if it could be read.
+	Detail string `protobuf:"bytes,10,opt,name=detail,proto3" json:"detail,omitempty"`
+	// The method if it is a usual one, else other; empty if no policy reads it.
+	Method string `protobuf:"bytes,11,opt,name=method,proto3" json:"method,omitempty"`
+	// The host as a route names it; empty if none does.
+	Host string `protobuf:"bytes,12,opt,name=host,proto3" json:"host,omitempty"`
+	// The id that the edge gave the request, if log.request_id is set.
+	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Where the edge says that the request comes from; empty if it does not.
+	Client        string `protobuf:"bytes,14,opt,name=client,proto3" json:"client,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Decision) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Decision) GetListener() string {
+	if x != nil {
+		return x.Listener
+	}
+	return ""
+}
+
+func (x *Decision) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *Decision) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Decision) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Decision) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Decision) GetShadow() bool {
+	if x != nil {
+		return x.Shadow
+	}
+	return false
+}
+
+func (x *Decision) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *Decision) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Decision) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Decision) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Decision) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Decision) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Decision) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
 // ReloadRequest asks for the configuration to be read again.
 type ReloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1068,7 +1378,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1390,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1403,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 // ReloadResponse says what came of it.
@@ -1107,7 +1417,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1429,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1442,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReloadResponse) GetReload() *Reload {
@@ -1153,7 +1463,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1475,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1488,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ForgetRequest) GetToken() string {
@@ -1199,7 +1509,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1521,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1534,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ForgetResponse) GetFingerprint() string {
@@ -1254,7 +1564,7 @@ type DenyRequest struct {
 
 func (x *DenyRequest) Reset() {
 	*x = DenyRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1576,7 @@ func (x *DenyRequest) String() string {
 func (*DenyRequest) ProtoMessage() {}
 
 func (x *DenyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1589,7 @@ func (x *DenyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyRequest.ProtoReflect.Descriptor instead.
 func (*DenyRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DenyRequest) GetWhich() isDenyRequest_Which {
@@ -1350,7 +1660,7 @@ type DenyResponse struct {
 
 func (x *DenyResponse) Reset() {
 	*x = DenyResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1672,7 @@ func (x *DenyResponse) String() string {
 func (*DenyResponse) ProtoMessage() {}
 
 func (x *DenyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1685,7 @@ func (x *DenyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyResponse.ProtoReflect.Descriptor instead.
 func (*DenyResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DenyResponse) GetDenial() *Denial {
@@ -1404,7 +1714,7 @@ type Denial struct {
 
 func (x *Denial) Reset() {
 	*x = Denial{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1726,7 @@ func (x *Denial) String() string {
 func (*Denial) ProtoMessage() {}
 
 func (x *Denial) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1739,7 @@ func (x *Denial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Denial.ProtoReflect.Descriptor instead.
 func (*Denial) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Denial) GetFingerprint() string {
@@ -1476,7 +1786,7 @@ type ListDenialsRequest struct {
 
 func (x *ListDenialsRequest) Reset() {
 	*x = ListDenialsRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1798,7 @@ func (x *ListDenialsRequest) String() string {
 func (*ListDenialsRequest) ProtoMessage() {}
 
 func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1811,7 @@ func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsRequest.ProtoReflect.Descriptor instead.
 func (*ListDenialsRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 // ListDenialsResponse lists them.
@@ -1517,7 +1827,7 @@ type ListDenialsResponse struct {
 
 func (x *ListDenialsResponse) Reset() {
 	*x = ListDenialsResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1839,7 @@ func (x *ListDenialsResponse) String() string {
 func (*ListDenialsResponse) ProtoMessage() {}
 
 func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1852,7 @@ func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsResponse.ProtoReflect.Descriptor instead.
 func (*ListDenialsResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListDenialsResponse) GetDenials() []*Denial {
@@ -1576,7 +1886,7 @@ type SetLogRequest struct {
 
 func (x *SetLogRequest) Reset() {
 	*x = SetLogRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1898,7 @@ func (x *SetLogRequest) String() string {
 func (*SetLogRequest) ProtoMessage() {}
 
 func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1911,7 @@ func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogRequest.ProtoReflect.Descriptor instead.
 func (*SetLogRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetLogRequest) GetLevel() string {
@@ -1647,7 +1957,7 @@ type SetLogResponse struct {
 
 func (x *SetLogResponse) Reset() {
 	*x = SetLogResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1969,7 @@ func (x *SetLogResponse) String() string {
 func (*SetLogResponse) ProtoMessage() {}
 
 func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1982,7 @@ func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogResponse.ProtoReflect.Descriptor instead.
 func (*SetLogResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 // ResetBreakerRequest names the verifier.
@@ -1686,7 +1996,7 @@ type ResetBreakerRequest struct {
 
 func (x *ResetBreakerRequest) Reset() {
 	*x = ResetBreakerRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +2008,7 @@ func (x *ResetBreakerRequest) String() string {
 func (*ResetBreakerRequest) ProtoMessage() {}
 
 func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +2021,7 @@ func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerRequest.ProtoReflect.Descriptor instead.
 func (*ResetBreakerRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResetBreakerRequest) GetVerifier() string {
@@ -1730,7 +2040,7 @@ type ResetBreakerResponse struct {
 
 func (x *ResetBreakerResponse) Reset() {
 	*x = ResetBreakerResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +2052,7 @@ func (x *ResetBreakerResponse) String() string {
 func (*ResetBreakerResponse) ProtoMessage() {}
 
 func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +2065,7 @@ func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerResponse.ProtoReflect.Descriptor instead.
 func (*ResetBreakerResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 var File_bearergate_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -1839,7 +2149,34 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\tCallTimes\x12\x1a\n" +
 	"\bverifier\x18\x01 \x01(\tR\bverifier\x12\x18\n" +
 	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x120\n" +
-	"\x05times\x18\x03 \x01(\v2\x1a.bearergate.admin.v1.TimesR\x05times\"\x0f\n" +
+	"\x05times\x18\x03 \x01(\v2\x1a.bearergate.admin.v1.TimesR\x05times\"\xbb\x01\n" +
+	"\vTailRequest\x12\x1a\n" +
+	"\boutcomes\x18\x01 \x03(\tR\boutcomes\x12\x18\n" +
+	"\areasons\x18\x02 \x03(\tR\areasons\x12\x1a\n" +
+	"\bpolicies\x18\x03 \x03(\tR\bpolicies\x12\x1c\n" +
+	"\tlisteners\x18\x04 \x03(\tR\tlisteners\x12\"\n" +
+	"\ffingerprints\x18\x05 \x03(\tR\ffingerprints\x12\x18\n" +
+	"\aclients\x18\x06 \x03(\tR\aclients\"c\n" +
+	"\fTailResponse\x12;\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x1d.bearergate.admin.v1.DecisionR\tdecisions\x12\x16\n" +
+	"\x06missed\x18\x02 \x01(\x04R\x06missed\"\x98\x03\n" +
+	"\bDecision\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1a\n" +
+	"\blistener\x18\x02 \x01(\tR\blistener\x12\x16\n" +
+	"\x06policy\x18\x03 \x01(\tR\x06policy\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06source\x18\x06 \x01(\tR\x06source\x12\x16\n" +
+	"\x06shadow\x18\a \x01(\bR\x06shadow\x12-\n" +
+	"\x04took\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04took\x12 \n" +
+	"\vfingerprint\x18\t \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06detail\x18\n" +
+	" \x01(\tR\x06detail\x12\x16\n" +
+	"\x06method\x18\v \x01(\tR\x06method\x12\x12\n" +
+	"\x04host\x18\f \x01(\tR\x04host\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\r \x01(\tR\trequestId\x12\x16\n" +
+	"\x06client\x18\x0e \x01(\tR\x06client\"\x0f\n" +
 	"\rReloadRequest\"E\n" +
 	"\x0eReloadResponse\x123\n" +
 	"\x06reload\x18\x01 \x01(\v2\x1b.bearergate.admin.v1.ReloadR\x06reload\"%\n" +
@@ -1872,10 +2209,11 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eSetLogResponse\"1\n" +
 	"\x13ResetBreakerRequest\x12\x1a\n" +
 	"\bverifier\x18\x01 \x01(\tR\bverifier\"\x16\n" +
-	"\x14ResetBreakerResponse2\xc7\x05\n" +
+	"\x14ResetBreakerResponse2\x96\x06\n" +
 	"\fAdminService\x12Q\n" +
 	"\x06Status\x12\".bearergate.admin.v1.StatusRequest\x1a#.bearergate.admin.v1.StatusResponse\x12W\n" +
-	"\bActivity\x12$.bearergate.admin.v1.ActivityRequest\x1a%.bearergate.admin.v1.ActivityResponse\x12Q\n" +
+	"\bActivity\x12$.bearergate.admin.v1.ActivityRequest\x1a%.bearergate.admin.v1.ActivityResponse\x12M\n" +
+	"\x04Tail\x12 .bearergate.admin.v1.TailRequest\x1a!.bearergate.admin.v1.TailResponse0\x01\x12Q\n" +
 	"\x06Reload\x12\".bearergate.admin.v1.ReloadRequest\x1a#.bearergate.admin.v1.ReloadResponse\x12Q\n" +
 	"\x06Forget\x12\".bearergate.admin.v1.ForgetRequest\x1a#.bearergate.admin.v1.ForgetResponse\x12K\n" +
 	"\x04Deny\x12 .bearergate.admin.v1.DenyRequest\x1a!.bearergate.admin.v1.DenyResponse\x12`\n" +
@@ -1895,7 +2233,7 @@ func file_bearergate_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_bearergate_admin_v1_admin_proto_rawDescData
 }
 
-var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: bearergate.admin.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: bearergate.admin.v1.StatusResponse
@@ -1911,71 +2249,79 @@ var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*Times)(nil),                 // 11: bearergate.admin.v1.Times
 	(*DecisionTimes)(nil),         // 12: bearergate.admin.v1.DecisionTimes
 	(*CallTimes)(nil),             // 13: bearergate.admin.v1.CallTimes
-	(*ReloadRequest)(nil),         // 14: bearergate.admin.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 15: bearergate.admin.v1.ReloadResponse
-	(*ForgetRequest)(nil),         // 16: bearergate.admin.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 17: bearergate.admin.v1.ForgetResponse
-	(*DenyRequest)(nil),           // 18: bearergate.admin.v1.DenyRequest
-	(*DenyResponse)(nil),          // 19: bearergate.admin.v1.DenyResponse
-	(*Denial)(nil),                // 20: bearergate.admin.v1.Denial
-	(*ListDenialsRequest)(nil),    // 21: bearergate.admin.v1.ListDenialsRequest
-	(*ListDenialsResponse)(nil),   // 22: bearergate.admin.v1.ListDenialsResponse
-	(*SetLogRequest)(nil),         // 23: bearergate.admin.v1.SetLogRequest
-	(*SetLogResponse)(nil),        // 24: bearergate.admin.v1.SetLogResponse
-	(*ResetBreakerRequest)(nil),   // 25: bearergate.admin.v1.ResetBreakerRequest
-	(*ResetBreakerResponse)(nil),  // 26: bearergate.admin.v1.ResetBreakerResponse
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*TailRequest)(nil),           // 14: bearergate.admin.v1.TailRequest
+	(*TailResponse)(nil),          // 15: bearergate.admin.v1.TailResponse
+	(*Decision)(nil),              // 16: bearergate.admin.v1.Decision
+	(*ReloadRequest)(nil),         // 17: bearergate.admin.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 18: bearergate.admin.v1.ReloadResponse
+	(*ForgetRequest)(nil),         // 19: bearergate.admin.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 20: bearergate.admin.v1.ForgetResponse
+	(*DenyRequest)(nil),           // 21: bearergate.admin.v1.DenyRequest
+	(*DenyResponse)(nil),          // 22: bearergate.admin.v1.DenyResponse
+	(*Denial)(nil),                // 23: bearergate.admin.v1.Denial
+	(*ListDenialsRequest)(nil),    // 24: bearergate.admin.v1.ListDenialsRequest
+	(*ListDenialsResponse)(nil),   // 25: bearergate.admin.v1.ListDenialsResponse
+	(*SetLogRequest)(nil),         // 26: bearergate.admin.v1.SetLogRequest
+	(*SetLogResponse)(nil),        // 27: bearergate.admin.v1.SetLogResponse
+	(*ResetBreakerRequest)(nil),   // 28: bearergate.admin.v1.ResetBreakerRequest
+	(*ResetBreakerResponse)(nil),  // 29: bearergate.admin.v1.ResetBreakerResponse
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
 }
 var file_bearergate_admin_v1_admin_proto_depIdxs = []int32{
-	27, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	28, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	30, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	31, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	2,  // 2: bearergate.admin.v1.StatusResponse.configuration:type_name -> bearergate.admin.v1.Configuration
 	4,  // 3: bearergate.admin.v1.StatusResponse.listeners:type_name -> bearergate.admin.v1.Listener
 	5,  // 4: bearergate.admin.v1.StatusResponse.verifiers:type_name -> bearergate.admin.v1.Verifier
-	27, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
+	30, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
 	3,  // 6: bearergate.admin.v1.Configuration.last_reload:type_name -> bearergate.admin.v1.Reload
-	27, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
-	27, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
+	30, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
+	30, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
 	6,  // 9: bearergate.admin.v1.Verifier.good:type_name -> bearergate.admin.v1.CachePart
 	6,  // 10: bearergate.admin.v1.Verifier.refused:type_name -> bearergate.admin.v1.CachePart
-	27, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
-	28, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
+	30, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
+	31, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
 	9,  // 13: bearergate.admin.v1.ActivityResponse.reasons:type_name -> bearergate.admin.v1.ReasonActivity
 	10, // 14: bearergate.admin.v1.ActivityResponse.sources:type_name -> bearergate.admin.v1.SourceActivity
 	12, // 15: bearergate.admin.v1.ActivityResponse.decision_times:type_name -> bearergate.admin.v1.DecisionTimes
 	13, // 16: bearergate.admin.v1.ActivityResponse.call_times:type_name -> bearergate.admin.v1.CallTimes
-	28, // 17: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
-	28, // 18: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
+	31, // 17: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
+	31, // 18: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
 	11, // 19: bearergate.admin.v1.DecisionTimes.times:type_name -> bearergate.admin.v1.Times
 	11, // 20: bearergate.admin.v1.CallTimes.times:type_name -> bearergate.admin.v1.Times
-	3,  // 21: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
-	28, // 22: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
-	20, // 23: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
-	27, // 24: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
-	27, // 25: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
-	20, // 26: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
-	0,  // 27: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
-	7,  // 28: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
-	14, // 29: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
-	16, // 30: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
-	18, // 31: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
-	21, // 32: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
-	23, // 33: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
-	25, // 34: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
-	1,  // 35: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
-	8,  // 36: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
-	15, // 37: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
-	17, // 38: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
-	19, // 39: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
-	22, // 40: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
-	24, // 41: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
-	26, // 42: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
-	35, // [35:43] is the sub-list for method output_type
-	27, // [27:35] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	16, // 21: bearergate.admin.v1.TailResponse.decisions:type_name -> bearergate.admin.v1.Decision
+	30, // 22: bearergate.admin.v1.Decision.at:type_name -> google.protobuf.Timestamp
+	31, // 23: bearergate.admin.v1.Decision.took:type_name -> google.protobuf.Duration
+	3,  // 24: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
+	31, // 25: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
+	23, // 26: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
+	30, // 27: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
+	30, // 28: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
+	23, // 29: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
+	0,  // 30: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
+	7,  // 31: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
+	14, // 32: bearergate.admin.v1.AdminService.Tail:input_type -> bearergate.admin.v1.TailRequest
+	17, // 33: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
+	19, // 34: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
+	21, // 35: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
+	24, // 36: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
+	26, // 37: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
+	28, // 38: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
+	1,  // 39: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
+	8,  // 40: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
+	15, // 41: bearergate.admin.v1.AdminService.Tail:output_type -> bearergate.admin.v1.TailResponse
+	18, // 42: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
+	20, // 43: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
+	22, // 44: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
+	25, // 45: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
+	27, // 46: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
+	29, // 47: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
+	39, // [39:48] is the sub-list for method output_type
+	30, // [30:39] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_admin_v1_admin_proto_init() }
@@ -1983,11 +2329,11 @@ func file_bearergate_admin_v1_admin_proto_init() {
 	if File_bearergate_admin_v1_admin_proto != nil {
 		return
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[18].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[21].OneofWrappers = []any{
 		(*DenyRequest_Token)(nil),
 		(*DenyRequest_Fingerprint)(nil),
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[23].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[26].OneofWrappers = []any{
 		(*SetLogRequest_AllowedOneIn)(nil),
 	}
 	type x struct{}
@@ -1996,7 +2342,7 @@ func file_bearergate_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_admin_v1_admin_proto_rawDesc), len(file_bearergate_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

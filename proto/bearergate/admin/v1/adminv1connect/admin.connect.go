@@ -32,6 +32,8 @@ const (
 	AdminServiceStatusProcedure = "/bearergate.admin.v1.AdminService/Status"
 	// AdminServiceActivityProcedure is the procedure name of the AdminService's Activity RPC.
 	AdminServiceActivityProcedure = "/bearergate.admin.v1.AdminService/Activity"
+	// AdminServiceTailProcedure is the procedure name of the AdminService's Tail RPC.
+	AdminServiceTailProcedure = "/bearergate.admin.v1.AdminService/Tail"
 	// AdminServiceReloadProcedure is the procedure name of the AdminService's Reload RPC.
 	AdminServiceReloadProcedure = "/bearergate.admin.v1.AdminService/Reload"
 	// AdminServiceForgetProcedure is the procedure name of the AdminService's Forget RPC.
@@ -59,6 +61,13 @@ var (
 			StreamType: connect.StreamTypeUnary,
 			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("Activity"),
 			Procedure:  AdminServiceActivityProcedure,
+		}
+	})
+	adminServiceTailSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("Tail"),
+			Procedure:  AdminServiceTailProcedure,
 		}
 	})
 	adminServiceReloadSpec = sync.OnceValue(func() connect.Spec {
@@ -111,6 +120,8 @@ type AdminServiceClient interface {
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
 	// Activity says what was decided in the last five minutes, and how long it took.
 	Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error)
+	// Tail says what is decided, while it is. It ends when the gateway stops, or its listener is made anew.
+	Tail(context.Context, *v1.TailRequest) (AdminServiceTailClientStream, error)
 	// Reload has the configuration read again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// Forget removes what is remembered of a token, so that it is asked for when it comes next.
@@ -131,12 +142,34 @@ func NewAdminServiceClient(client *connect.Client) AdminServiceClient {
 	return &adminServiceClient{client: client}
 }
 
+// AdminServiceTailClientStream is the client stream for the AdminService's Tail RPC.
+type AdminServiceTailClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s AdminServiceTailClientStream) Receive() (*v1.TailResponse, error) {
+	var res v1.TailResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s AdminServiceTailClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // AdminServiceHandler is an implementation of the bearergate.admin.v1.AdminService service.
 type AdminServiceHandler interface {
 	// Status says how the gateway stands.
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
 	// Activity says what was decided in the last five minutes, and how long it took.
 	Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error)
+	// Tail says what is decided, while it is. It ends when the gateway stops, or its listener is made anew.
+	Tail(context.Context, *v1.TailRequest, AdminServiceTailServerStream) error
 	// Reload has the configuration read again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// Forget removes what is remembered of a token, so that it is asked for when it comes next.
@@ -158,6 +191,7 @@ func RegisterAdminServiceHandler(server *connect.Server, svc AdminServiceHandler
 	server.Register(
 		connect.Method{Spec: adminServiceStatusSpec(), Handler: adapter.status},
 		connect.Method{Spec: adminServiceActivitySpec(), Handler: adapter.activity},
+		connect.Method{Spec: adminServiceTailSpec(), Handler: adapter.tail},
 		connect.Method{Spec: adminServiceReloadSpec(), Handler: adapter.reload},
 		connect.Method{Spec: adminServiceForgetSpec(), Handler: adapter.forget},
 		connect.Method{Spec: adminServiceDenySpec(), Handler: adapter.deny},
@@ -165,6 +199,21 @@ func RegisterAdminServiceHandler(server *connect.Server, svc AdminServiceHandler
 		connect.Method{Spec: adminServiceSetLogSpec(), Handler: adapter.setLog},
 		connect.Method{Spec: adminServiceResetBreakerSpec(), Handler: adapter.resetBreaker},
 	)
+}
+
+// AdminServiceTailServerStream is the server stream for the AdminService's Tail RPC.
+type AdminServiceTailServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s AdminServiceTailServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s AdminServiceTailServerStream) Send(res *v1.TailResponse) error {
+	return s.stream.Send(res)
 }
 
 // UnimplementedAdminServiceHandler returns CodeUnimplemented from all methods.
@@ -176,6 +225,10 @@ func (UnimplementedAdminServiceHandler) Status(context.Context, *v1.StatusReques
 
 func (UnimplementedAdminServiceHandler) Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.Activity is not implemented")
+}
+
+func (UnimplementedAdminServiceHandler) Tail(context.Context, *v1.TailRequest, AdminServiceTailServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.Tail is not implemented")
 }
 
 func (UnimplementedAdminServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
@@ -220,6 +273,14 @@ func (c *adminServiceClient) Activity(ctx context.Context, req *v1.ActivityReque
 		return nil, err
 	}
 	return &res, nil
+}
+
+func (c *adminServiceClient) Tail(ctx context.Context, req *v1.TailRequest) (AdminServiceTailClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, adminServiceTailSpec(), req)
+	if err != nil {
+		return AdminServiceTailClientStream{}, err
+	}
+	return AdminServiceTailClientStream{stream: stream}, nil
 }
 
 func (c *adminServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest) (*v1.ReloadResponse, error) {
@@ -294,6 +355,14 @@ func (h adminServiceHandler) activity(ctx context.Context, _ connect.Spec, strea
 		return err
 	}
 	return stream.Send(res)
+}
+
+func (h adminServiceHandler) tail(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.TailRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Tail(ctx, &req, AdminServiceTailServerStream{stream: stream})
 }
 
 func (h adminServiceHandler) reload(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
