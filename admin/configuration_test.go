@@ -81,6 +81,7 @@ func TestWhatIsNoMoreHasNoSeries(t *testing.T) {
 	stages := admin.Stages{
 		Guard: func() verifier.GuardStats { return verifier.GuardStats{} },
 		Cache: func() verifier.CacheStats { return verifier.CacheStats{} },
+		Keys:  func() verifier.KeyStats { return verifier.KeyStats{} },
 	}
 	for _, kept := range []string{"kept", "gone"} {
 		f.metrics.Decisions(kept+"-listener", []string{"kept-policy", "gone-policy"}, nil)
@@ -106,6 +107,7 @@ func TestWhatIsNoMoreHasNoSeries(t *testing.T) {
 		`bearergate_tls_handshakes_refused_total{listener="kept-listener"`:                         1,
 		`bearergate_verifier_call_duration_seconds_count{outcome="valid",verifier="kept-verifier"`: 1,
 		`bearergate_cache_rejected_total{part="good",verifier="kept-verifier"}`:                    1,
+		`bearergate_verifier_keys{verifier="kept-verifier"} 0`:                                     1,
 		`bearergate_policy_shadow{policy="kept-policy"}`:                                           1,
 	} {
 		if strings.Count(text, name) < want {

@@ -35,6 +35,7 @@ func whole(m *admin.Metrics) {
 	m.Verifiers(map[string]admin.Stages{"crm": {
 		Guard: func() verifier.GuardStats { return verifier.GuardStats{} },
 		Cache: func() verifier.CacheStats { return verifier.CacheStats{} },
+		Keys:  func() verifier.KeyStats { return verifier.KeyStats{} },
 	}})
 }
 
@@ -453,3 +454,33 @@ func TestRequestsMakeNoSeries(t *testing.T) {
 type asker func(bearer.Token) (verifier.Verdict, error)
 
 func (a asker) Verify(_ context.Context, t bearer.Token) (verifier.Verdict, error) { return a(t) }
+
+// TestKeysOfAnIssuerAreShown, of a verifier that needs some, and of no other.
+func TestKeysOfAnIssuerAreShown(t *testing.T) {
+	f := start(t)
+	stages := admin.Stages{
+		Guard: func() verifier.GuardStats { return verifier.GuardStats{} },
+		Cache: func() verifier.CacheStats { return verifier.CacheStats{} },
+	}
+	withKeys := stages
+	withKeys.Keys = func() verifier.KeyStats {
+		return verifier.KeyStats{Keys: 3, Fetched: time.UnixMilli(1_800_000_000_500), Fetches: 7, Failures: 2}
+	}
+	f.metrics.Verifiers(map[string]admin.Stages{"crm": stages, "issuer": withKeys})
+	got := f.series(t)
+	for name, want := range map[string]float64{
+		`bearergate_verifier_keys{verifier="issuer"}`:                               3,
+		`bearergate_verifier_keys_fetched_timestamp_seconds{verifier="issuer"}`:     1_800_000_000.5,
+		`bearergate_verifier_key_fetches_total{result="fetched",verifier="issuer"}`: 7,
+		`bearergate_verifier_key_fetches_total{result="failed",verifier="issuer"}`:  2,
+	} {
+		if value, ok := got[name]; !ok || value != want {
+			t.Errorf("%s is %v, want %v", name, value, want)
+		}
+	}
+	for name := range got {
+		if strings.Contains(name, "_key") && strings.Contains(name, `"crm"`) {
+			t.Errorf("there is %s", name)
+		}
+	}
+}

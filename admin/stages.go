@@ -18,6 +18,8 @@ type Stages struct {
 	Cache func() verifier.CacheStats
 	// Reset has the verifier called again, whatever its breaker says.
 	Reset func()
+	// Keys is nil if the verifier needs no keys of an issuer.
+	Keys func() verifier.KeyStats
 }
 
 // Verifiers shows how the stages in front of verifiers stand, by the verifiers'
@@ -93,6 +95,41 @@ var stageMetrics = []struct {
 	},
 }
 
+// keyMetrics are what is shown of the keys of a verifier that needs some.
+var keyMetrics = []struct {
+	desc   *prometheus.Desc
+	kind   prometheus.ValueType
+	value  func(verifier.KeyStats) float64
+	labels []string
+}{
+	{
+		desc: perVerifier("verifier_keys", "Keys of the issuer that can be used; 0 before they were first needed, and when they are older than keys.max_age. Only for verifiers that check signatures."), kind: prometheus.GaugeValue,
+		value: func(k verifier.KeyStats) float64 { return float64(k.Keys) },
+	},
+	{
+		desc: perVerifier("verifier_keys_fetched_timestamp_seconds", "When the keys of the issuer were last fetched; 0 if they never were. They are fetched again when one is needed and they are older than keys.refresh_every."), kind: prometheus.GaugeValue,
+		value: func(k verifier.KeyStats) float64 { return unixSeconds(k.Fetched) },
+	},
+	{
+		desc: keyFetches, kind: prometheus.CounterValue, labels: []string{"fetched"},
+		value: func(k verifier.KeyStats) float64 { return float64(k.Fetches) },
+	},
+	{
+		desc: keyFetches, kind: prometheus.CounterValue, labels: []string{"failed"},
+		value: func(k verifier.KeyStats) float64 { return float64(k.Failures) },
+	},
+}
+
+var keyFetches = perVerifier("verifier_key_fetches_total", "Attempts to fetch the keys of the issuer, by how they ended.", "result")
+
+// unixSeconds is a time as Prometheus has it; 0 for the zero Time.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
 func perVerifier(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("bearergate_"+name, help, append([]string{"verifier"}, labels...), nil)
 }
@@ -100,6 +137,9 @@ func perVerifier(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements [prometheus.Collector].
 func (s *stages) Describe(descs chan<- *prometheus.Desc) {
 	for _, m := range stageMetrics {
+		descs <- m.desc
+	}
+	for _, m := range keyMetrics {
 		descs <- m.desc
 	}
 }
@@ -112,6 +152,12 @@ func (s *stages) Collect(metrics chan<- prometheus.Metric) {
 	}
 	all := *current
 	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if keys := all[name].Keys; keys != nil {
+			now := keys()
+			for _, m := range keyMetrics {
+				metrics <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(now), append([]string{name}, m.labels...)...)
+			}
+		}
 		guard, cache := all[name].Guard(), all[name].Cache()
 		for _, m := range stageMetrics {
 			switch {

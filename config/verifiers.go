@@ -242,7 +242,7 @@ func (vp *verifierPool) build(s *stack, cache *configv1.Cache) error {
 	if err != nil {
 		return err
 	}
-	s.stages = admin.Stages{Guard: guard.Stats, Cache: s.cache.Stats, Reset: guard.Reset}
+	s.stages.Guard, s.stages.Cache, s.stages.Reset = guard.Stats, s.cache.Stats, guard.Reset
 	return nil
 }
 
@@ -393,6 +393,7 @@ func (vp *verifierPool) keySet(s *stack, path string, keys *configv1.Keys, issue
 		return nil, err
 	}
 	s.close = append(s.close, set.Close)
+	s.stages.Keys = set.Stats
 	return set, nil
 }
 

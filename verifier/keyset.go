@@ -75,6 +75,31 @@ type KeySet struct {
 	mu     sync.Mutex
 	closed bool
 	latest *attempt // under way, or the last one; nil before the first
+
+	fetches, failures atomic.Uint64
+}
+
+// KeyStats are what a [KeySet] shows of itself.
+type KeyStats struct {
+	// Keys is how many keys can be used: none before they were fetched, and when they
+	// are too old.
+	Keys int
+	// Fetched is when they were, also if they are too old; zero if they never were.
+	Fetched time.Time
+	// Fetches counts the attempts that brought keys, Failures the others.
+	Fetches, Failures uint64
+}
+
+// Stats returns how the key set stands.
+func (k *KeySet) Stats() KeyStats {
+	s := KeyStats{Fetches: k.fetches.Load(), Failures: k.failures.Load()}
+	if ring := k.current.Load(); ring != nil {
+		s.Fetched = time.Unix(0, ring.fetched.wall)
+		if ring.fetched.since(k.clock.now()) < k.options.MaxAge {
+			s.Keys = len(ring.keys)
+		}
+	}
+	return s
 }
 
 // attempt is one try to fetch the keys.
@@ -225,6 +250,9 @@ func (k *KeySet) try(a *attempt) {
 	a.err = err
 	if err == nil {
 		k.current.Store(&keyring{fetched: a.begun, keys: keys})
+		k.fetches.Add(1)
+	} else {
+		k.failures.Add(1)
 	}
 	k.options.Fetched(len(keys), err)
 }

@@ -148,14 +148,26 @@ func TestLifeOfKeys(t *testing.T) {
 				t.Errorf("the verdict is %+v, %v; the keys were read %d times; want %s and %d", v, err, s.reads.Load(), want, reads)
 			}
 		}
+		stands := func(keys int, age time.Duration, fetches, failures uint64) {
+			t.Helper()
+			got := set.Stats()
+			if got.Keys != keys || got.Fetches != fetches || got.Failures != failures || time.Since(got.Fetched).Round(time.Second) != age {
+				t.Errorf("%+v, fetched %v ago; want %d keys, %v ago, %d fetches, %d failures", got, time.Since(got.Fetched), keys, age, fetches, failures)
+			}
+		}
+		if got := set.Stats(); got != (verifier.KeyStats{}) {
+			t.Errorf("before anything is needed: %+v", got)
+		}
 		ask(old, nil, "true", 1)
 		ask(old, nil, "true", 1)
+		stands(1, 0, 1, 0)
 
 		// A new key that is there at once, or in a moment.
 		s.set(keySet(old, next), nil)
 		ask(next, nil, "false", 1) // the keys were fetched less than 5 s ago
 		pass(5 * time.Second)
 		ask(next, nil, "true", 2)
+		stands(2, 0, 2, 0)
 
 		// Keys that nobody has cost no more than a read in 5 s.
 		for i := range 100 {
@@ -188,7 +200,9 @@ func TestLifeOfKeys(t *testing.T) {
 		ask(next, nil, "true", 5)
 		pass(56 * time.Minute)
 		ask(next, nil, "true", 6)
+		stands(1, 58*time.Minute+2*time.Second, 4, 1) // the second failure is under way
 		pass(2 * time.Minute)
+		stands(0, time.Hour+2*time.Second, 4, 2)
 		ask(next, nil, "no answer", 7)
 		ask(next, nil, "no answer", 7)
 		s.set(keySet(next), nil)
