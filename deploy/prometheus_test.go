@@ -295,7 +295,8 @@ func unknownMetrics(t *testing.T, query string, recorded map[string]bool) (probl
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := maps.Clone(recorded)
+	known := map[string]bool{}
+	maps.Copy(known, recorded)
 	for _, row := range inMetrics.FindAllStringSubmatch(string(text), -1) {
 		known[row[1]] = true
 		if row[2] == "histogram" {
