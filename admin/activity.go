@@ -186,16 +186,7 @@ type spread struct {
 func (m *Metrics) spreads() map[timesOf]spread {
 	all := map[timesOf]spread{}
 	for _, vec := range []*prometheus.HistogramVec{m.durations, m.calls} {
-		metrics := make(chan prometheus.Metric)
-		go func() {
-			defer close(metrics)
-			vec.Collect(metrics)
-		}()
-		for metric := range metrics {
-			var d dto.Metric
-			if metric.Write(&d) != nil {
-				continue
-			}
+		for _, d := range collected(vec) {
 			var of timesOf
 			for _, l := range d.GetLabel() {
 				switch l.GetName() {
@@ -208,6 +199,22 @@ func (m *Metrics) spreads() map[timesOf]spread {
 				}
 			}
 			all[of] = all[of].plus(spreadOf(d.GetHistogram()))
+		}
+	}
+	return all
+}
+
+// collected returns what a collector says now.
+func collected(c prometheus.Collector) (all []*dto.Metric) {
+	metrics := make(chan prometheus.Metric)
+	go func() {
+		defer close(metrics)
+		c.Collect(metrics)
+	}()
+	for metric := range metrics {
+		var d dto.Metric
+		if metric.Write(&d) == nil {
+			all = append(all, &d)
 		}
 	}
 	return all

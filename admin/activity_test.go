@@ -23,6 +23,9 @@ import (
 // watched is a gateway's metrics in a bubble of synctest, remembered, with the API
 // beside them.
 type watched struct {
+	server  *admin.Server
+	client  *http.Client
+	dial    func() net.Conn
 	metrics *admin.Metrics
 	api     adminv1connect.AdminServiceClient
 	decided func(gate.Tally)
@@ -35,9 +38,11 @@ func watch(t *testing.T, test func(t *testing.T, w *watched)) {
 		m := admin.NewMetrics("test")
 		s, l := admin.NewServer(m, nil), newPipes()
 		transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil }}
+		client := &http.Client{Transport: transport}
 		w := &watched{
+			server: s, client: client, dial: l.dial,
 			metrics: m,
-			api:     adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: transport}, "http://127.0.0.1"))),
+			api:     adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, "http://127.0.0.1"))),
 			decided: m.Decisions("edge", []string{"default", "tried"}, []string{"tried"}),
 		}
 		served, remembered := make(chan error, 1), make(chan struct{})

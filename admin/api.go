@@ -249,15 +249,21 @@ func (a *api) ListDenials(context.Context, *adminv1.ListDenialsRequest) (*adminv
 	if err != nil {
 		return nil, err
 	}
-	all := c.Denials.All()
-	slices.SortFunc(all, func(a, b verifier.Denial) int {
-		return cmp.Or(a.Until.Compare(b.Until), strings.Compare(a.Fingerprint, b.Fingerprint))
-	})
+	all := sortedDenials(c.Denials)
 	list := &adminv1.ListDenialsResponse{All: uint32(len(all))} //nolint:gosec // it is bounded
 	for _, d := range all[:min(len(all), maxListed)] {
 		list.Denials = append(list.Denials, denialMessage(&d))
 	}
 	return list, nil
+}
+
+// sortedDenials are all, those that end first first.
+func sortedDenials(d *verifier.Denials) []verifier.Denial {
+	all := d.All()
+	slices.SortFunc(all, func(a, b verifier.Denial) int {
+		return cmp.Or(a.Until.Compare(b.Until), strings.Compare(a.Fingerprint, b.Fingerprint))
+	})
+	return all
 }
 
 // SetLog implements [adminv1connect.AdminServiceHandler].

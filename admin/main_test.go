@@ -80,6 +80,7 @@ func (f *face) ask(t *testing.T, method, path string, headers ...string) reply {
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
+	r.Host = r.Header.Get("Host") // "" is that of the URL
 	resp, err := f.client.Do(r)
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
 // Package admin is the operator's face of the gateway: /livez, /readyz, /status and
-// /metrics, and the admin API of proto/bearergate/admin/v1. It shows no token. What it
+// /metrics, the status page, and the admin API of proto/bearergate/admin/v1. It shows no token. What it
 // changes stands in the log with who did it; what is changed, others know how to.
 package admin
 
@@ -34,6 +34,8 @@ type shownState struct {
 	controls      atomic.Pointer[Controls]
 	shadows       *shadows
 	activity      *activity
+	refused       lately
+	streams       streams
 }
 
 // NewServer returns a server that shows the metrics. It is not ready until
@@ -64,6 +66,7 @@ func (s *Server) Another(a Access) *Server {
 	mux.Handle("/", s.pages)
 	if !a.Off {
 		mux.Handle(apiPath, other.api(a))
+		other.pageOn(mux, a)
 	}
 	other.http = newHTTP(mux, s.logger)
 	return other

@@ -69,7 +69,7 @@ func TestOtherMethodsAndPaths(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/", "", "/livez/", "/livez/x", "/readyz/", "/metrics/x", "/Metrics", "/metricsx", "/debug/pprof/", "/debug/vars", "/auth", "/config", "/favicon.ico"} {
+	for _, path := range []string{"/livez/", "/livez/x", "/readyz/", "/metrics/x", "/Metrics", "/metricsx", "/debug/pprof/", "/debug/vars", "/auth", "/config", "/favicon.ico"} {
 		for _, method := range []string{"GET", "POST"} {
 			if got := f.ask(t, method, path); got.StatusCode != http.StatusNotFound {
 				t.Errorf("%s %q: %d", method, path, got.StatusCode)

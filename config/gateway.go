@@ -139,6 +139,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	g.panicked = panicReport(g.metrics, logger)
 	g.verifiers = newVerifierPool(logger, g.panicked, version)
 	g.admin = admin.NewServer(g.metrics, logger.With(slog.String("listener", Admin)))
+	g.sampled = g.admin.Decided
 	for _, set := range options {
 		set(g)
 	}

@@ -189,7 +189,7 @@ func invite(o Options, gateway *config.Gateway, endpoint *crmnow.Local, api *api
 	line("  curl -i http://%s/auth -H \"Authorization: Bearer $TOKEN\"", gateway.Address(config.AuthRequest))
 	line("  curl -i http://%s/auth", gateway.Address(config.AuthRequest))
 	line("")
-	line("  # what the operator sees")
+	line("  # what the operator sees: open http://%s/ in a browser, or", gateway.Address(config.Admin))
 	line("  curl -s http://%s/metrics | grep ^bearergate", gateway.Address(config.Admin))
 	line("")
 	line("  # another token, fetched as a partner does")

@@ -406,7 +406,7 @@ type Listeners struct {
 	// HTTP for nginx auth_request, Envoy's HTTP ext_authz, Caddy forward_auth and others: any method, any path under
 	// /auth.
 	AuthRequest *AuthRequest `protobuf:"bytes,2,opt,name=auth_request,json=authRequest,proto3" json:"auth_request,omitempty"`
-	// Health, metrics and the admin API, for the operator. Anyone who reaches it can read the metrics, so keep it on loopback
+	// Health, metrics, the status page and the admin API, for the operator. Anyone who reaches it can read the metrics, so keep it on loopback
 	// unless they are collected from elsewhere; who may call the API, api says.
 	Admin *Admin `protobuf:"bytes,3,opt,name=admin,proto3" json:"admin,omitempty"`
 	// Further listeners, each with a name of its own. At most 100.
@@ -937,11 +937,11 @@ func (x *Admin) GetApi() *AdminApi {
 // AdminApi says who may call the admin API.
 type AdminApi struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether this listener has no API: health and metrics alone, which change nothing.
+	// Whether this listener has no API and no status page: health and metrics alone, which change nothing.
 	// Default: false.
 	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
 	// What whoever calls must send as Authorization: Bearer: 16 to 256 printable ASCII characters. It is read at each call, so
-	// one that was changed is used at once. Health and metrics need none.
+	// one that was changed is used at once. Health and metrics need none. There is no status page then: browsers cannot send it.
 	// Without it, none is needed.
 	Credential    *Secret `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
 	unknownFields protoimpl.UnknownFields

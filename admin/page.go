@@ -1,0 +1,196 @@
+package admin
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/bearergate/bearergate/gate"
+)
+
+// The status page is made here, for each request, of what the API says, too. It
+// fetches nothing from elsewhere, runs no script but its own, and is whole without
+// it: what JavaScript adds is that the page follows the gateway.
+
+//go:embed page
+var pageFiles embed.FS
+
+// pageTemplates are the page, and its parts by their names.
+var pageTemplates = template.Must(template.New("").Funcs(template.FuncMap{"events": newEventsView}).ParseFS(pageFiles, "page/*.tmpl"))
+
+// eventsView is a table of decisions.
+type eventsView struct {
+	Words       *words
+	ID, Caption string
+	Events      []eventRow
+}
+
+func newEventsView(v *view, id, caption string, events []eventRow) eventsView {
+	return eventsView{v.Words, id, caption, events}
+}
+
+// pageParts are the parts that the stream sends, by their ids and their templates'
+// names, which are the same.
+var pageParts = []string{"state", "rates", "latency", "verifiers", "cache", "refused", "decisions", "denials", "configuration"}
+
+// pagePolicy is the page's Content-Security-Policy: nothing but what the gateway
+// itself gives, nothing inline, no frame around it, no form to elsewhere.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+// refreshEvery is how often the page without JavaScript loads itself again, in
+// seconds, if its reader wants that.
+const refreshEvery = 10
+
+// lately keeps the last refused requests. To keep one costs an addition and a store.
+type lately struct {
+	n      atomic.Uint64
+	events [64]atomic.Pointer[gate.Event]
+}
+
+func (l *lately) add(e *gate.Event) {
+	l.events[(l.n.Add(1)-1)%uint64(len(l.events))].Store(e)
+}
+
+// newest returns the last ones, the newest first.
+func (l *lately) newest(most int) (all []*gate.Event) {
+	for i := range l.events {
+		if e := l.events[i].Load(); e != nil {
+			all = append(all, e)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *gate.Event) int { return b.At.Compare(a.At) })
+	return all[:min(len(all), most)]
+}
+
+// Decided is told of decisions, as [gate.Options.Sampled] is, and keeps the last ones
+// that were refused, for the page.
+func (s *Server) Decided(e *gate.Event) {
+	if e.Reason.Outcome() != gate.Allow {
+		s.shown.refused.add(e)
+	}
+}
+
+// pageOn puts the page on the listener, if who may call the API can see it there.
+func (s *Server) pageOn(mux *http.ServeMux, a Access) {
+	if a.Credential != nil {
+		mux.HandleFunc("/{$}", noPage)
+		return
+	}
+	guarded := func(h http.HandlerFunc) http.Handler { return s.guardedPage(h, a) }
+	mux.Handle("GET /{$}", guarded(s.page))
+	for _, name := range []string{"style.css", "page.js", "icon.svg"} {
+		mux.Handle("GET /page/"+name, guarded(pageFile(name)))
+	}
+	mux.Handle("GET /page/stream", guarded(s.stream))
+}
+
+// noPage is said where a credential is wanted.
+func noPage(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "There is no status page here: this listener wants a credential, and a browser has no way to send one.\n"+
+		"Give the listener tls with client_ca_file instead, or add an admin listener at 127.0.0.1 and reach that through an SSH tunnel.", http.StatusForbidden)
+}
+
+// guardedPage lets requests in that may come in, as guarded does for the API: by
+// their Host, for who has its own name point here (DNS rebinding) could read the page;
+// and from no page of another origin but by a link.
+func (s *Server) guardedPage(next http.HandlerFunc, a Access) http.Handler {
+	var told atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", pagePolicy)
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		refuse := func(why string) {
+			if now := time.Now().Unix(); told.Swap(now) != now { // one line a second is enough
+				s.audit(r.Context(), "a request for the status page was refused", who(r), attr("why", why))
+			}
+			http.Error(w, why, http.StatusForbidden)
+		}
+		switch {
+		case r.TLS == nil && !isOurs(r.Host, a.Host):
+			refuse(errHost.Message())
+		case !isFromPage(r):
+			refuse(errOrigin.Message())
+		default:
+			next(w, r)
+		}
+	})
+}
+
+// isFromPage reports whether a request comes from the page itself or from nobody's, or
+// follows a link to the page. Browsers say so (Fetch Metadata); what says nothing is no
+// browser, or an old one, which may look.
+func isFromPage(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return true
+	default:
+		return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+	}
+}
+
+func pageFile(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
+		content, _ := pageFiles.ReadFile("page/" + name) // it is embedded
+		_, _ = w.Write(content)                          // a client that went away is told nothing
+	}
+}
+
+// page shows the page.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	s.write(w, http.StatusOK, s.viewFor(r))
+}
+
+// viewFor looks at the gateway in the language of a request. Where links lead, the
+// language goes with them if it was asked for.
+func (s *Server) viewFor(r *http.Request) *view {
+	words, asked := choose(r)
+	v := s.view(r.Context(), words)
+	to := func(path string, more ...string) string {
+		query := url.Values{}
+		if asked {
+			query.Set("lang", words.Lang)
+		}
+		for i := 0; i < len(more); i += 2 {
+			query.Set(more[i], more[i+1])
+		}
+		if len(query) == 0 {
+			return path
+		}
+		return path + "?" + query.Encode()
+	}
+	v.Home, v.Refreshing = to("."), to(".", "refresh", "")
+	v.Other = to(".", "lang", words.OtherLang)
+	v.Stream = to("page/stream", "lang", words.Lang)
+	if r.URL.Query().Has("refresh") {
+		v.Refresh = refreshEvery
+	}
+	return v
+}
+
+func (s *Server) write(w http.ResponseWriter, status int, v *view) {
+	var page bytes.Buffer
+	if err := pageTemplates.ExecuteTemplate(&page, "page.html.tmpl", v); err != nil {
+		s.logger.Error("the status page has a fault; please report it", attr("error", err.Error()))
+		http.Error(w, "the status page has a fault; the log says more", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Language", v.Words.Lang)
+	w.Header().Add("Vary", "Accept-Language")
+	w.WriteHeader(status)
+	_, _ = page.WriteTo(w) // a client that went away is told nothing
+}
