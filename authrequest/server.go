@@ -240,15 +240,9 @@ func (h *handler) decide(r *http.Request) gate.Decision {
 		Preflight:     h.trust.needs.Preflight && len(r.Header["Origin"]) > 0 && len(r.Header["Access-Control-Request-Method"]) > 0,
 		Authorization: r.Header["Authorization"],
 		Target:        target(r),
-		Headers:       headers(r.Header),
+		Headers:       h.trust.others(r.Header),
 	})
 }
-
-// headers are those of a request.
-type headers http.Header
-
-// Header implements [gate.Headers].
-func (h headers) Header(name string) string { return http.Header(h).Get(name) }
 
 // Ready slices, so that an answer allocates none. Nobody changes them.
 var (

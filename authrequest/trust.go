@@ -28,6 +28,9 @@ type Trust struct {
 	// Client, if it is set, says whether the client certificate of a connection, which
 	// was verified, is an edge's. A connection without one is nobody's.
 	Client func(*x509.Certificate) bool
+	// ClientFrom is where the edge says from where a request comes, for the operator to
+	// see.
+	ClientFrom ClientFrom
 	// Peers, if there are any, are the addresses of edges; others are refused.
 	Peers []netip.Prefix
 }

@@ -54,7 +54,7 @@ func (a *authorization) Check(ctx context.Context, check *authv3.CheckRequest) (
 // request returns what the gate needs to know of a request.
 func request(check *authv3.CheckRequest, needs gate.Needs) gate.Request {
 	http := check.GetAttributes().GetRequest().GetHttp()
-	r := gate.Request{Authorization: credentials(http), Target: http.GetPath(), Headers: generatedHeaders{http}}
+	r := gate.Request{Authorization: credentials(http), Target: http.GetPath(), Headers: generatedHeaders{check}}
 	if needs.Method {
 		r.Method = http.GetMethod()
 	}

@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"net/netip"
 	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -19,6 +20,14 @@ const (
 	checkKeyField        = 1  // of a map's entry and of HeaderValue
 	checkValueField      = 2  // of a map's entry and of HeaderValue
 	checkRawValueField   = 3  // of HeaderValue
+
+	// Those that lead to where a request comes from.
+	checkSourceField        = 1 // of AttributeContext
+	checkPeerAddressField   = 1 // of AttributeContext.Peer
+	checkSocketAddressField = 1 // of Address; the others of its oneof are
+	checkPipeField          = 2
+	checkInternalField      = 3
+	checkAddressField       = 2 // of SocketAddress
 )
 
 // Header implements [gate.Headers]. It is for what nobody decides by, and looks for
@@ -50,16 +59,56 @@ func (q *question) Header(name string) string {
 	return found
 }
 
+// Client implements [gate.Headers]: it is who opened the connection to Envoy, or by whom
+// the PROXY protocol says that it was opened.
+func (q *question) Client() netip.Addr { return addressOf(q.source()) }
+
+// source returns the address of attributes.source, which is looked for as headers are.
+// Of messages that are there twice and of a oneof the last counts, as the generated
+// types have it.
+func (q *question) source() (address string) {
+	each(q.buf, checkAttributesField, func(attributes []byte) {
+		each(attributes, checkSourceField, func(peer []byte) {
+			each(peer, checkPeerAddressField, func(kinds []byte) {
+				eachField(kinds, func(kind protowire.Number, value []byte) {
+					switch kind {
+					case checkSocketAddressField:
+						each(value, checkAddressField, func(text []byte) { address = string(text) })
+					case checkPipeField, checkInternalField:
+						address = ""
+					default:
+					}
+				})
+			})
+		})
+	})
+	return address
+}
+
+func addressOf(text string) netip.Addr {
+	address, _ := netip.ParseAddr(text) // else it is the zero Addr
+	return address
+}
+
 // each yields the values of a field that are length-delimited.
 func each(message []byte, field protowire.Number, yield func([]byte)) {
+	eachField(message, func(num protowire.Number, value []byte) {
+		if num == field {
+			yield(value)
+		}
+	})
+}
+
+// eachField yields all fields that are length-delimited.
+func eachField(message []byte, yield func(protowire.Number, []byte)) {
 	for len(message) > 0 {
 		num, typ, value, rest, err := nextField(message)
 		if err != nil {
 			return
 		}
 		message = rest
-		if num == field && typ == protowire.BytesType {
-			yield(value)
+		if typ == protowire.BytesType {
+			yield(num, value)
 		}
 	}
 }
@@ -69,14 +118,13 @@ func last(message []byte, field protowire.Number) (value []byte) {
 	return value
 }
 
-// generatedHeaders finds headers in a request of the generated types.
-type generatedHeaders struct {
-	http *authv3.AttributeContext_HttpRequest
-}
+// generatedHeaders finds headers in a check of the generated types.
+type generatedHeaders struct{ check *authv3.CheckRequest }
 
 // Header implements [gate.Headers].
 func (h generatedHeaders) Header(name string) string {
-	for _, header := range h.http.GetHeaderMap().GetHeaders() {
+	http := h.check.GetAttributes().GetRequest().GetHttp()
+	for _, header := range http.GetHeaderMap().GetHeaders() {
 		if strings.EqualFold(header.GetKey(), name) {
 			if raw := header.GetRawValue(); len(raw) > 0 {
 				return string(raw)
@@ -84,5 +132,12 @@ func (h generatedHeaders) Header(name string) string {
 			return header.GetValue()
 		}
 	}
-	return h.http.GetHeaders()[name]
+	return http.GetHeaders()[name]
+}
+
+// Client implements [gate.Headers].
+func (h generatedHeaders) Client() netip.Addr { return addressOf(h.source()) }
+
+func (h generatedHeaders) source() string {
+	return h.check.GetAttributes().GetSource().GetAddress().GetSocketAddress().GetAddress()
 }

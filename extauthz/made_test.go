@@ -79,7 +79,10 @@ func (m *maker) check(envoys []captured.Check) []byte {
 // toTheHeader are the fields on the way to what is read of a check.
 var toTheHeader = map[protoreflect.FullName][]protoreflect.Name{
 	"envoy.service.auth.v3.CheckRequest":                 {"attributes"},
-	"envoy.service.auth.v3.AttributeContext":             {"request", "request", "request", "context_extensions"},
+	"envoy.service.auth.v3.AttributeContext":             {"request", "request", "request", "context_extensions", "source"},
+	"envoy.service.auth.v3.AttributeContext.Peer":        {"address"},
+	"envoy.config.core.v3.Address":                       {"socket_address", "socket_address", "pipe"},
+	"envoy.config.core.v3.SocketAddress":                 {"address"},
 	"envoy.service.auth.v3.AttributeContext.Request":     {"http"},
 	"envoy.service.auth.v3.AttributeContext.HttpRequest": {"headers", "headers", "header_map", "path", "host", "method"},
 }

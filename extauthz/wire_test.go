@@ -77,6 +77,9 @@ func disagreeOn(root *shape, needs gate.Needs, data []byte, check *authv3.CheckR
 	if got.Facts != wanted.Facts || got.Preflight != wanted.Preflight || got.Target != wanted.Target || got.RequestID != wanted.RequestID {
 		return fmt.Sprintf("the request is %+v, the walk says %+v", wanted, got)
 	}
+	if got, want := q.source(), (generatedHeaders{check}).source(); got != want {
+		return fmt.Sprintf("the client is %q, the walk says %q", want, got)
+	}
 	want := wanted.Authorization
 	// That there are several is all that is told of several.
 	if min(len(want), 2) != len(q.values) || len(want) == 1 && want[0] != q.values[0] {
@@ -125,6 +128,7 @@ func nasties() map[string][]byte {
 		b = append(b, join(inner...)...)
 		return protowire.AppendTag(b, num, protowire.EndGroupType)
 	}
+	source := func(addresses ...[]byte) []byte { return field(1, field(1, field(1, addresses...))) }
 	const good = "Bearer one"
 	deep := texts(1, "x")
 	for range 200 {
@@ -252,6 +256,17 @@ func nasties() map[string][]byte {
 		"a principal that is not UTF-8":      field(1, field(1, texts(4, "\xff"))),
 		"a label that is not UTF-8":          field(1, field(1, field(3, texts(1, "a"), texts(2, "\xff")))),
 		"an extension that is not UTF-8":     field(1, field(10, texts(1, "policy"), texts(2, "\xff"))),
+		"a client's address":                 source(field(1, texts(2, "192.0.2.7"))),
+		"a client's address twice":           source(field(1, texts(2, "192.0.2.7"), texts(2, "192.0.2.8"))),
+		"a client's address in two messages": source(field(1, texts(2, "192.0.2.7")), field(1, texts(2, ""))),
+		"a port after the address":           source(field(1, texts(2, "192.0.2.7")), field(1, protowire.AppendVarint(protowire.AppendTag(nil, 3, protowire.VarintType), 80))),
+		"a pipe after an address":            source(field(1, texts(2, "192.0.2.7")), field(2, texts(1, "/x"))),
+		"an empty pipe after an address":     source(field(1, texts(2, "192.0.2.7")), field(2)),
+		"an address after a pipe":            source(field(2, texts(1, "/x")), field(1, texts(2, "192.0.2.7"))),
+		"another address around a pipe":      source(field(1, texts(2, "192.0.2.7")), field(3), field(1)),
+		"a pipe of a wrong wire type":        source(field(1, texts(2, "192.0.2.7")), varint(2, 7)),
+		"two sources":                        join(source(field(1, texts(2, "192.0.2.7"))), source(field(2))),
+		"a destination":                      field(1, field(2, field(1, field(1, texts(2, "192.0.2.7"))))),
 		"an address of a wrong kind":         field(1, field(1, field(1, field(1, texts(2, "\xff"))))),
 	}
 	return all

@@ -42,8 +42,8 @@ type Event struct {
 	Host string
 	// RequestID is the id that the edge gave the request, if the log shows it, too.
 	RequestID string
-	// Client is where the edge says that the request comes from; the zero Addr if it
-	// does not.
+	// Client is where the edge says that the request comes from, or the network as
+	// [Options.Clients] says; the zero Addr if it does not, or if nothing is to be shown.
 	Client netip.Addr
 	// Weight is how many decisions it stands for: one, or those of which it was taken by
 	// chance.
@@ -223,6 +223,9 @@ func (g *Gate) event(r *Request, d *Decision, took time.Duration) *Event {
 	e.Method = usualMethod(r.Method)
 	if g.router != nil && r.Host != "" {
 		e.Host = g.router.NamedHost(r.Host)
+	}
+	if r.Headers != nil && g.clients != NoClients {
+		e.Client = g.clients.of(r.Headers.Client())
 	}
 	if r.Headers != nil && g.log.requestID.Load() {
 		if id := r.Headers.Header(requestIDHeader); isPlainID(id) {

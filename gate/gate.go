@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strings"
@@ -54,6 +55,8 @@ type Options struct {
 	// which then has that weight. It is called concurrently, on the way of these
 	// requests, and must be quick.
 	Sampled func(*Event)
+	// Clients says what of the addresses of clients an Event has.
+	Clients Clients
 	// Log gets lines about requests; nil means that Logger does.
 	Log *RequestLog
 	// Logger gets lines about refused requests if there is no Log; nil means none.
@@ -97,6 +100,7 @@ type Gate struct {
 	listener string
 	events   *Events
 	sampled  func(*Event)
+	clients  Clients
 	log      *listenerLog
 }
 
@@ -108,7 +112,7 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{
 		parser: o.Parser, router: o.Router,
 		decided: o.Decided, panicked: o.Panicked, trace: o.Trace,
-		listener: o.Listener, events: o.Events, sampled: o.Sampled,
+		listener: o.Listener, events: o.Events, sampled: o.Sampled, clients: o.Clients,
 	}
 	if g.events == nil {
 		g.events = new(Events)
@@ -151,11 +155,15 @@ type Request struct {
 	Headers Headers
 }
 
-// Headers finds headers of a request.
+// Headers finds what nobody decides by, and so is looked for only when somebody wants
+// to know it.
 type Headers interface {
 	// Header returns the value of a header, whose name is in lower case: "" if it is
 	// not there.
 	Header(name string) string
+	// Client is where the edge says that the request comes from; the zero Addr if it does
+	// not.
+	Client() netip.Addr
 }
 
 // Decision is what becomes of a request, and why. The zero Decision is a 503.

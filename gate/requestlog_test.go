@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -217,10 +218,15 @@ func TestRefusalsBelowTheLevelAreNotCounted(t *testing.T) {
 	}
 }
 
-// headersOf are the headers of a request.
+// headersOf are the headers of a request, and its client under the empty name.
 type headersOf map[string]string
 
 func (h headersOf) Header(name string) string { return h[name] }
+
+func (h headersOf) Client() netip.Addr {
+	a, _ := netip.ParseAddr(h[""])
+	return a
+}
 
 // TestAllowedRequestsAreLoggedAsOftenAsIsWanted, from one moment to the next.
 func TestAllowedRequestsAreLoggedAsOftenAsIsWanted(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -139,6 +140,7 @@ func (c *collector) summary() []string {
 type headers map[string]string
 
 func (h headers) Header(name string) string { return h[name] }
+func (h headers) Client() netip.Addr        { return netip.Addr{} }
 
 // verify is a Verifier made of a function.
 type verify func(bearer.Token) (verifier.Verdict, error)
