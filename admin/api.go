@@ -20,6 +20,7 @@ import (
 	"github.com/bearergate/bearergate/gate"
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
+	"github.com/bearergate/bearergate/talkers"
 	"github.com/bearergate/bearergate/verifier"
 )
 
@@ -47,6 +48,8 @@ type Controls struct {
 	Events *gate.Events
 	// Policies names the policies of the configuration in force.
 	Policies func() []string
+	// Talkers are those who were seen most.
+	Talkers func() []talkers.Top
 }
 
 // Listener is what the operator is shown of one.
@@ -120,7 +123,7 @@ func (a *api) Status(context.Context, *adminv1.StatusRequest) (*adminv1.StatusRe
 
 // Activity implements [adminv1connect.AdminServiceHandler].
 func (a *api) Activity(context.Context, *adminv1.ActivityRequest) (*adminv1.ActivityResponse, error) {
-	return a.server.shown.activity.recent(), nil
+	return a.server.shown.recent(), nil
 }
 
 func (r *Reload) message() *adminv1.Reload {

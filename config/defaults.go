@@ -37,6 +37,7 @@ func fill(config *configv1.Config, written func(path string) bool) {
 			l.Trust = orNew(l.GetTrust())
 			f.text(&l.Trust.Original, e.path+".trust.original", "none")
 			f.text(&l.Trust.Policy, e.path+".trust.policy", "none")
+			f.text(&l.Trust.Client, e.path+".trust.client", "none")
 		}
 		if socket := e.GetSocket(); socket != nil {
 			f.text(&socket.Mode, e.path+".socket.mode", "0660")
@@ -87,6 +88,7 @@ func fill(config *configv1.Config, written func(path string) bool) {
 	f.duration(&config.ShutdownTimeout, 10*time.Second)
 	f.duration(&config.DrainDelay, 0)
 	config.Health = orNew(config.GetHealth())
+	f.text(&config.ClientAddresses, "client_addresses", "whole")
 }
 
 type filler struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/listen"
 	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
+	"github.com/bearergate/bearergate/talkers"
 	"github.com/bearergate/bearergate/traces"
 	"github.com/bearergate/bearergate/verifier"
 )
@@ -36,7 +37,7 @@ type Gateway struct {
 	requests  *gate.RequestLog
 	traces    *traces.Tracer // nil if the environment wants none
 	events    *gate.Events
-	sampled   func(*gate.Event) // nil if nobody wants to be told
+	talkers   *talkers.Talkers
 	metrics   *admin.Metrics
 	admin     *admin.Server // what all admin listeners show; it has none itself
 	health    atomic.Pointer[healthOf]
@@ -130,7 +131,7 @@ func Notify(tell func(Stage)) Option { return func(g *Gateway) { g.notify = tell
 func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string, options ...Option) (_ *Gateway, err error) {
 	g := &Gateway{
 		logger: logger, requests: gate.NewRequestLog(logger), metrics: admin.NewMetrics(version),
-		events: new(gate.Events),
+		events: new(gate.Events), talkers: talkers.New(),
 		notify: func(Stage) {}, inForce: func(*configv1.Config) {},
 		version: version, started: time.Now(), format: c.GetLog().GetFormat(),
 		failed: make(chan error, 1), others: make(chan struct{}, 1), stopping: make(chan struct{}),
@@ -139,7 +140,6 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	g.panicked = panicReport(g.metrics, logger)
 	g.verifiers = newVerifierPool(logger, g.panicked, version)
 	g.admin = admin.NewServer(g.metrics, logger.With(slog.String("listener", Admin)))
-	g.sampled = g.admin.Decided
 	for _, set := range options {
 		set(g)
 	}

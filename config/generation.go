@@ -105,7 +105,8 @@ func (g *Gateway) makeGates(c *configv1.Config, made *generation) error {
 			Log:       g.requests,
 			Trace:     g.traces.Decisions(e.name, router.Names()),
 			Events:    g.events,
-			Sampled:   g.sampled,
+			Sampled:   g.noticed,
+			Clients:   clientsOf(c),
 		})
 		if err != nil {
 			return err
@@ -139,6 +140,7 @@ func (g *Gateway) announce(c *configv1.Config, made *generation) {
 		g.logger.Warn("the configuration may not do what is meant", slog.String("field", w.Field), slog.String("detail", w.Text))
 	}
 	g.LogAllowed(c.GetLog().GetAllowedOneIn())
+	g.talkers.Clients(clientsOf(c))
 	g.requests.RequestIDs(c.GetLog().GetRequestId())
 	made.verifiers.show(g.metrics)
 	g.health.Store(&healthOf{needed: c.GetHealth().GetVerifiers(), verifiers: made.verifiers.stages()})
@@ -156,6 +158,17 @@ func (g *Gateway) announce(c *configv1.Config, made *generation) {
 		}
 	}
 	g.metrics.Shadows(ends)
+}
+
+// noticed is told of the decisions that somebody may want to see later.
+func (g *Gateway) noticed(e *gate.Event) {
+	g.admin.Decided(e)
+	g.talkers.Note(e)
+}
+
+// clientsOf is what is shown of the addresses of clients.
+func clientsOf(c *configv1.Config) gate.Clients {
+	return map[string]gate.Clients{"networks": gate.ClientNetworks, "none": gate.NoClients}[c.GetClientAddresses()]
 }
 
 // seriesOf are the labels of which a configuration has series.

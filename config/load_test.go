@@ -119,7 +119,7 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 	want := &configv1.Config{
 		Listeners: &configv1.Listeners{
 			ExtAuthz:    &configv1.ExtAuthz{Address: "0.0.0.0:9191", MaxConcurrentStreams: 1000, MaxMessageBytes: 1048576},
-			AuthRequest: &configv1.AuthRequest{Address: "0.0.0.0:9192", MaxHeaderBytes: 65536, Trust: &configv1.Trust{Original: "none", Policy: "none"}},
+			AuthRequest: &configv1.AuthRequest{Address: "0.0.0.0:9192", MaxHeaderBytes: 65536, Trust: &configv1.Trust{Original: "none", Policy: "none", Client: "none"}},
 			Admin:       &configv1.Admin{Address: "127.0.0.1:9190"},
 		},
 		Verifiers: []*configv1.Verifier{{
@@ -145,6 +145,7 @@ func TestTheSmallestFileIsAWholeConfiguration(t *testing.T) {
 		Log:             &configv1.Log{Level: "info", Format: "auto"},
 		ShutdownTimeout: durationpb.New(10 * time.Second),
 		DrainDelay:      durationpb.New(0),
+		ClientAddresses: "whole",
 		Health:          &configv1.Health{},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
@@ -169,7 +170,7 @@ func everyField() *configv1.Config {
 				Address: "[::1]:0", MaxHeaderBytes: 131072,
 				Tls: &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2", ClientCaFile: "testdata/tls/ca.pem"},
 				Trust: &configv1.Trust{
-					Original: "x-original", Policy: "path", Secret: &configv1.Secret{File: "testdata/secret.txt"}, Peers: []string{"127.0.0.1", "10.0.0.0/8"},
+					Original: "x-original", Policy: "path", Client: "x-real-ip", Secret: &configv1.Secret{File: "testdata/secret.txt"}, Peers: []string{"127.0.0.1", "10.0.0.0/8"},
 					ClientNames: []string{"edge.internal"},
 				},
 				Policies: []string{"public", "partners"}, DefaultPolicy: "partners",
@@ -181,7 +182,7 @@ func everyField() *configv1.Config {
 			},
 			More: []*configv1.NamedListener{
 				{Name: "partners", ExtAuthz: &configv1.ExtAuthz{Address: "127.0.0.1:9193", MaxConcurrentStreams: 1000, MaxMessageBytes: 1 << 20}},
-				{Name: "nginx-2", AuthRequest: &configv1.AuthRequest{Address: "systemd:nginx", MaxHeaderBytes: 64 << 10, Trust: &configv1.Trust{Original: "x-forwarded", Policy: "header"}}},
+				{Name: "nginx-2", AuthRequest: &configv1.AuthRequest{Address: "systemd:nginx", MaxHeaderBytes: 64 << 10, Trust: &configv1.Trust{Original: "x-forwarded", Policy: "header", Client: "none"}}},
 				{Name: "scraping", Admin: &configv1.Admin{Address: "unix:/run/bearergate/admin.sock", Socket: &configv1.Socket{Mode: "0660"}}},
 			},
 		},
@@ -271,6 +272,7 @@ func everyField() *configv1.Config {
 		Log:             &configv1.Log{Level: "debug", Format: "json", AllowedOneIn: 100, RequestId: true},
 		ShutdownTimeout: durationpb.New(time.Minute),
 		DrainDelay:      durationpb.New(5 * time.Second),
+		ClientAddresses: "networks",
 		Health:          &configv1.Health{Verifiers: []string{"sso"}},
 		Fingerprint:     &configv1.Fingerprint{Key: &configv1.Secret{File: "testdata/fingerprint.key"}},
 	}

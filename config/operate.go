@@ -26,6 +26,7 @@ func (g *Gateway) controls() *admin.Controls {
 		LogAllowed: g.LogAllowed,
 		Events:     g.events,
 		Policies:   func() []string { return policyNames(g.current()) },
+		Talkers:    g.talkers.Top,
 	}
 }
 

@@ -415,6 +415,9 @@ func trust(t *configv1.Trust) (authrequest.Trust, error) {
 		Policy: map[string]authrequest.PolicyFrom{
 			"path": authrequest.PolicyFromPath, "header": authrequest.PolicyFromHeader,
 		}[t.GetPolicy()],
+		ClientFrom: map[string]authrequest.ClientFrom{
+			"x-real-ip": authrequest.XRealIP, "x-forwarded-for": authrequest.XForwardedFor,
+		}[t.GetClient()],
 	}
 	var err error
 	if t.GetSecret() != nil {

@@ -373,6 +373,8 @@ func TestTheErrorsNameEveryWordThatIsKnown(t *testing.T) {
 		"policies[0].preflight":                            {"allow", "refuse"},
 		"listeners.auth_request.trust.original":            {"none", "x-original", "x-forwarded", "as-asked"},
 		"listeners.auth_request.trust.policy":              {"none", "path", "header"},
+		"listeners.auth_request.trust.client":              {"none", "x-real-ip", "x-forwarded-for"},
+		"client_addresses":                                 {"whole", "networks", "none"},
 	}
 	for _, path := range slices.Sorted(maps.Keys(words)) {
 		problem, refused := problemAt(t, path, "other")

@@ -166,6 +166,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testFingerprints(t, r)
 		})
+		t.Run("of clients that the edges name", func(t *testing.T) {
+			t.Parallel()
+			testTalkers(t, r)
+		})
 		t.Run("while two gateways are restarted", func(t *testing.T) {
 			t.Parallel()
 			testRolling(t, r)

@@ -666,7 +666,9 @@ type ActivityResponse struct {
 	// How long decisions took in the last minute; only those that there were.
 	DecisionTimes []*DecisionTimes `protobuf:"bytes,7,rep,name=decision_times,json=decisionTimes,proto3" json:"decision_times,omitempty"`
 	// How long calls to verifiers took in the last minute; only those that there were.
-	CallTimes     []*CallTimes `protobuf:"bytes,8,rep,name=call_times,json=callTimes,proto3" json:"call_times,omitempty"`
+	CallTimes []*CallTimes `protobuf:"bytes,8,rep,name=call_times,json=callTimes,proto3" json:"call_times,omitempty"`
+	// Who was seen most: in the last five minutes, and in the last fifteen.
+	Top           []*TopTalkers `protobuf:"bytes,20,rep,name=top,proto3" json:"top,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -757,6 +759,188 @@ func (x *ActivityResponse) GetCallTimes() []*CallTimes {
 	return nil
 }
 
+func (x *ActivityResponse) GetTop() []*TopTalkers {
+	if x != nil {
+		return x.Top
+	}
+	return nil
+}
+
+// TopTalkers are those who were seen most. They are counted in room for a fixed number of them: whoever has more than one
+// request in 256 of what is counted in a minute is among them, whatever else is sent. What is allowed and what is refused
+// is counted apart.
+type TopTalkers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of how long that is, up to now: within a minute.
+	Window *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
+	// Tokens of requests that were allowed, by fingerprint; of each kind at most ten, the most frequent first.
+	AllowedTokens []*Talker `protobuf:"bytes,2,rep,name=allowed_tokens,json=allowedTokens,proto3" json:"allowed_tokens,omitempty"`
+	// Clients whose requests were allowed, by address or network; empty if the edge does not say, or client_addresses is none.
+	AllowedClients []*Talker `protobuf:"bytes,3,rep,name=allowed_clients,json=allowedClients,proto3" json:"allowed_clients,omitempty"`
+	// Policies that allowed requests.
+	AllowedPolicies []*Talker `protobuf:"bytes,4,rep,name=allowed_policies,json=allowedPolicies,proto3" json:"allowed_policies,omitempty"`
+	// Tokens of requests that were refused, also if the policy let them through (shadow); none stands for no token that could be read.
+	RefusedTokens []*Talker `protobuf:"bytes,5,rep,name=refused_tokens,json=refusedTokens,proto3" json:"refused_tokens,omitempty"`
+	// Clients whose requests were refused.
+	RefusedClients []*Talker `protobuf:"bytes,6,rep,name=refused_clients,json=refusedClients,proto3" json:"refused_clients,omitempty"`
+	// Policies that refused requests.
+	RefusedPolicies []*Talker `protobuf:"bytes,7,rep,name=refused_policies,json=refusedPolicies,proto3" json:"refused_policies,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TopTalkers) Reset() {
+	*x = TopTalkers{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopTalkers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopTalkers) ProtoMessage() {}
+
+func (x *TopTalkers) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopTalkers.ProtoReflect.Descriptor instead.
+func (*TopTalkers) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TopTalkers) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *TopTalkers) GetAllowedTokens() []*Talker {
+	if x != nil {
+		return x.AllowedTokens
+	}
+	return nil
+}
+
+func (x *TopTalkers) GetAllowedClients() []*Talker {
+	if x != nil {
+		return x.AllowedClients
+	}
+	return nil
+}
+
+func (x *TopTalkers) GetAllowedPolicies() []*Talker {
+	if x != nil {
+		return x.AllowedPolicies
+	}
+	return nil
+}
+
+func (x *TopTalkers) GetRefusedTokens() []*Talker {
+	if x != nil {
+		return x.RefusedTokens
+	}
+	return nil
+}
+
+func (x *TopTalkers) GetRefusedClients() []*Talker {
+	if x != nil {
+		return x.RefusedClients
+	}
+	return nil
+}
+
+func (x *TopTalkers) GetRefusedPolicies() []*Talker {
+	if x != nil {
+		return x.RefusedPolicies
+	}
+	return nil
+}
+
+// Talker is one of those that were seen most.
+type Talker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A fingerprint, an address or a network (IPv6 addresses are counted by their first 64 bits), or the name of a policy.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How many requests at most. One in 64 of the allowed ones is counted, for the others too, and of a flood of refusals one in 16.
+	Requests uint64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	// How many at least.
+	AtLeast uint64 `protobuf:"varint,3,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// The reason of the last one.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Talker) Reset() {
+	*x = Talker{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Talker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Talker) ProtoMessage() {}
+
+func (x *Talker) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Talker.ProtoReflect.Descriptor instead.
+func (*Talker) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Talker) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Talker) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Talker) GetAtLeast() uint64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
+func (x *Talker) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // ReasonActivity is how often there was a reason.
 type ReasonActivity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -772,7 +956,7 @@ type ReasonActivity struct {
 
 func (x *ReasonActivity) Reset() {
 	*x = ReasonActivity{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +968,7 @@ func (x *ReasonActivity) String() string {
 func (*ReasonActivity) ProtoMessage() {}
 
 func (x *ReasonActivity) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +981,7 @@ func (x *ReasonActivity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReasonActivity.ProtoReflect.Descriptor instead.
 func (*ReasonActivity) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReasonActivity) GetReason() string {
@@ -834,7 +1018,7 @@ type SourceActivity struct {
 
 func (x *SourceActivity) Reset() {
 	*x = SourceActivity{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1030,7 @@ func (x *SourceActivity) String() string {
 func (*SourceActivity) ProtoMessage() {}
 
 func (x *SourceActivity) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1043,7 @@ func (x *SourceActivity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceActivity.ProtoReflect.Descriptor instead.
 func (*SourceActivity) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SourceActivity) GetSource() string {
@@ -891,7 +1075,7 @@ type Times struct {
 
 func (x *Times) Reset() {
 	*x = Times{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1087,7 @@ func (x *Times) String() string {
 func (*Times) ProtoMessage() {}
 
 func (x *Times) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1100,7 @@ func (x *Times) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Times.ProtoReflect.Descriptor instead.
 func (*Times) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Times) GetMeasured() uint64 {
@@ -953,7 +1137,7 @@ type DecisionTimes struct {
 
 func (x *DecisionTimes) Reset() {
 	*x = DecisionTimes{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1149,7 @@ func (x *DecisionTimes) String() string {
 func (*DecisionTimes) ProtoMessage() {}
 
 func (x *DecisionTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1162,7 @@ func (x *DecisionTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionTimes.ProtoReflect.Descriptor instead.
 func (*DecisionTimes) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DecisionTimes) GetSource() string {
@@ -1010,7 +1194,7 @@ type CallTimes struct {
 
 func (x *CallTimes) Reset() {
 	*x = CallTimes{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1206,7 @@ func (x *CallTimes) String() string {
 func (*CallTimes) ProtoMessage() {}
 
 func (x *CallTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1219,7 @@ func (x *CallTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallTimes.ProtoReflect.Descriptor instead.
 func (*CallTimes) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CallTimes) GetVerifier() string {
@@ -1081,7 +1265,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1277,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1290,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TailRequest) GetOutcomes() []string {
@@ -1164,7 +1348,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1360,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1373,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TailResponse) GetDecisions() []*Decision {
@@ -1243,7 +1427,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1439,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1452,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Decision) GetAt() *timestamppb.Timestamp {
@@ -1378,7 +1562,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1574,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1587,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 // ReloadResponse says what came of it.
@@ -1417,7 +1601,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1613,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1626,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReloadResponse) GetReload() *Reload {
@@ -1463,7 +1647,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1659,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1672,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ForgetRequest) GetToken() string {
@@ -1509,7 +1693,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1705,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1718,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ForgetResponse) GetFingerprint() string {
@@ -1564,7 +1748,7 @@ type DenyRequest struct {
 
 func (x *DenyRequest) Reset() {
 	*x = DenyRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1760,7 @@ func (x *DenyRequest) String() string {
 func (*DenyRequest) ProtoMessage() {}
 
 func (x *DenyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1773,7 @@ func (x *DenyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyRequest.ProtoReflect.Descriptor instead.
 func (*DenyRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DenyRequest) GetWhich() isDenyRequest_Which {
@@ -1660,7 +1844,7 @@ type DenyResponse struct {
 
 func (x *DenyResponse) Reset() {
 	*x = DenyResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1856,7 @@ func (x *DenyResponse) String() string {
 func (*DenyResponse) ProtoMessage() {}
 
 func (x *DenyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1869,7 @@ func (x *DenyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyResponse.ProtoReflect.Descriptor instead.
 func (*DenyResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DenyResponse) GetDenial() *Denial {
@@ -1714,7 +1898,7 @@ type Denial struct {
 
 func (x *Denial) Reset() {
 	*x = Denial{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1910,7 @@ func (x *Denial) String() string {
 func (*Denial) ProtoMessage() {}
 
 func (x *Denial) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1923,7 @@ func (x *Denial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Denial.ProtoReflect.Descriptor instead.
 func (*Denial) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Denial) GetFingerprint() string {
@@ -1786,7 +1970,7 @@ type ListDenialsRequest struct {
 
 func (x *ListDenialsRequest) Reset() {
 	*x = ListDenialsRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1982,7 @@ func (x *ListDenialsRequest) String() string {
 func (*ListDenialsRequest) ProtoMessage() {}
 
 func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1995,7 @@ func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsRequest.ProtoReflect.Descriptor instead.
 func (*ListDenialsRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 // ListDenialsResponse lists them.
@@ -1827,7 +2011,7 @@ type ListDenialsResponse struct {
 
 func (x *ListDenialsResponse) Reset() {
 	*x = ListDenialsResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2023,7 @@ func (x *ListDenialsResponse) String() string {
 func (*ListDenialsResponse) ProtoMessage() {}
 
 func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2036,7 @@ func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsResponse.ProtoReflect.Descriptor instead.
 func (*ListDenialsResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListDenialsResponse) GetDenials() []*Denial {
@@ -1886,7 +2070,7 @@ type SetLogRequest struct {
 
 func (x *SetLogRequest) Reset() {
 	*x = SetLogRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2082,7 @@ func (x *SetLogRequest) String() string {
 func (*SetLogRequest) ProtoMessage() {}
 
 func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2095,7 @@ func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogRequest.ProtoReflect.Descriptor instead.
 func (*SetLogRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetLogRequest) GetLevel() string {
@@ -1957,7 +2141,7 @@ type SetLogResponse struct {
 
 func (x *SetLogResponse) Reset() {
 	*x = SetLogResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2153,7 @@ func (x *SetLogResponse) String() string {
 func (*SetLogResponse) ProtoMessage() {}
 
 func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2166,7 @@ func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogResponse.ProtoReflect.Descriptor instead.
 func (*SetLogResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 // ResetBreakerRequest names the verifier.
@@ -1996,7 +2180,7 @@ type ResetBreakerRequest struct {
 
 func (x *ResetBreakerRequest) Reset() {
 	*x = ResetBreakerRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2192,7 @@ func (x *ResetBreakerRequest) String() string {
 func (*ResetBreakerRequest) ProtoMessage() {}
 
 func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2205,7 @@ func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerRequest.ProtoReflect.Descriptor instead.
 func (*ResetBreakerRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResetBreakerRequest) GetVerifier() string {
@@ -2040,7 +2224,7 @@ type ResetBreakerResponse struct {
 
 func (x *ResetBreakerResponse) Reset() {
 	*x = ResetBreakerResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2236,7 @@ func (x *ResetBreakerResponse) String() string {
 func (*ResetBreakerResponse) ProtoMessage() {}
 
 func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2249,7 @@ func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerResponse.ProtoReflect.Descriptor instead.
 func (*ResetBreakerResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 var File_bearergate_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -2121,7 +2305,7 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x04most\x18\x02 \x01(\x04R\x04most\x12\x18\n" +
 	"\aevicted\x18\x03 \x01(\x04R\aevicted\x12\x1a\n" +
 	"\brejected\x18\x04 \x01(\x04R\brejected\"\x11\n" +
-	"\x0fActivityRequest\"\xab\x03\n" +
+	"\x0fActivityRequest\"\xde\x03\n" +
 	"\x10ActivityResponse\x120\n" +
 	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12-\n" +
 	"\x04step\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04step\x12\x16\n" +
@@ -2131,7 +2315,22 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x06shadow\x18\x06 \x03(\rR\x06shadow\x12I\n" +
 	"\x0edecision_times\x18\a \x03(\v2\".bearergate.admin.v1.DecisionTimesR\rdecisionTimes\x12=\n" +
 	"\n" +
-	"call_times\x18\b \x03(\v2\x1e.bearergate.admin.v1.CallTimesR\tcallTimes\"Z\n" +
+	"call_times\x18\b \x03(\v2\x1e.bearergate.admin.v1.CallTimesR\tcallTimes\x121\n" +
+	"\x03top\x18\x14 \x03(\v2\x1f.bearergate.admin.v1.TopTalkersR\x03top\"\xe3\x03\n" +
+	"\n" +
+	"TopTalkers\x121\n" +
+	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12B\n" +
+	"\x0eallowed_tokens\x18\x02 \x03(\v2\x1b.bearergate.admin.v1.TalkerR\rallowedTokens\x12D\n" +
+	"\x0fallowed_clients\x18\x03 \x03(\v2\x1b.bearergate.admin.v1.TalkerR\x0eallowedClients\x12F\n" +
+	"\x10allowed_policies\x18\x04 \x03(\v2\x1b.bearergate.admin.v1.TalkerR\x0fallowedPolicies\x12B\n" +
+	"\x0erefused_tokens\x18\x05 \x03(\v2\x1b.bearergate.admin.v1.TalkerR\rrefusedTokens\x12D\n" +
+	"\x0frefused_clients\x18\x06 \x03(\v2\x1b.bearergate.admin.v1.TalkerR\x0erefusedClients\x12F\n" +
+	"\x10refused_policies\x18\a \x03(\v2\x1b.bearergate.admin.v1.TalkerR\x0frefusedPolicies\"k\n" +
+	"\x06Talker\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x19\n" +
+	"\bat_least\x18\x03 \x01(\x04R\aatLeast\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"Z\n" +
 	"\x0eReasonActivity\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x12\x16\n" +
@@ -2233,7 +2432,7 @@ func file_bearergate_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_bearergate_admin_v1_admin_proto_rawDescData
 }
 
-var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: bearergate.admin.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: bearergate.admin.v1.StatusResponse
@@ -2244,84 +2443,94 @@ var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*CachePart)(nil),             // 6: bearergate.admin.v1.CachePart
 	(*ActivityRequest)(nil),       // 7: bearergate.admin.v1.ActivityRequest
 	(*ActivityResponse)(nil),      // 8: bearergate.admin.v1.ActivityResponse
-	(*ReasonActivity)(nil),        // 9: bearergate.admin.v1.ReasonActivity
-	(*SourceActivity)(nil),        // 10: bearergate.admin.v1.SourceActivity
-	(*Times)(nil),                 // 11: bearergate.admin.v1.Times
-	(*DecisionTimes)(nil),         // 12: bearergate.admin.v1.DecisionTimes
-	(*CallTimes)(nil),             // 13: bearergate.admin.v1.CallTimes
-	(*TailRequest)(nil),           // 14: bearergate.admin.v1.TailRequest
-	(*TailResponse)(nil),          // 15: bearergate.admin.v1.TailResponse
-	(*Decision)(nil),              // 16: bearergate.admin.v1.Decision
-	(*ReloadRequest)(nil),         // 17: bearergate.admin.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 18: bearergate.admin.v1.ReloadResponse
-	(*ForgetRequest)(nil),         // 19: bearergate.admin.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 20: bearergate.admin.v1.ForgetResponse
-	(*DenyRequest)(nil),           // 21: bearergate.admin.v1.DenyRequest
-	(*DenyResponse)(nil),          // 22: bearergate.admin.v1.DenyResponse
-	(*Denial)(nil),                // 23: bearergate.admin.v1.Denial
-	(*ListDenialsRequest)(nil),    // 24: bearergate.admin.v1.ListDenialsRequest
-	(*ListDenialsResponse)(nil),   // 25: bearergate.admin.v1.ListDenialsResponse
-	(*SetLogRequest)(nil),         // 26: bearergate.admin.v1.SetLogRequest
-	(*SetLogResponse)(nil),        // 27: bearergate.admin.v1.SetLogResponse
-	(*ResetBreakerRequest)(nil),   // 28: bearergate.admin.v1.ResetBreakerRequest
-	(*ResetBreakerResponse)(nil),  // 29: bearergate.admin.v1.ResetBreakerResponse
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*TopTalkers)(nil),            // 9: bearergate.admin.v1.TopTalkers
+	(*Talker)(nil),                // 10: bearergate.admin.v1.Talker
+	(*ReasonActivity)(nil),        // 11: bearergate.admin.v1.ReasonActivity
+	(*SourceActivity)(nil),        // 12: bearergate.admin.v1.SourceActivity
+	(*Times)(nil),                 // 13: bearergate.admin.v1.Times
+	(*DecisionTimes)(nil),         // 14: bearergate.admin.v1.DecisionTimes
+	(*CallTimes)(nil),             // 15: bearergate.admin.v1.CallTimes
+	(*TailRequest)(nil),           // 16: bearergate.admin.v1.TailRequest
+	(*TailResponse)(nil),          // 17: bearergate.admin.v1.TailResponse
+	(*Decision)(nil),              // 18: bearergate.admin.v1.Decision
+	(*ReloadRequest)(nil),         // 19: bearergate.admin.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 20: bearergate.admin.v1.ReloadResponse
+	(*ForgetRequest)(nil),         // 21: bearergate.admin.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 22: bearergate.admin.v1.ForgetResponse
+	(*DenyRequest)(nil),           // 23: bearergate.admin.v1.DenyRequest
+	(*DenyResponse)(nil),          // 24: bearergate.admin.v1.DenyResponse
+	(*Denial)(nil),                // 25: bearergate.admin.v1.Denial
+	(*ListDenialsRequest)(nil),    // 26: bearergate.admin.v1.ListDenialsRequest
+	(*ListDenialsResponse)(nil),   // 27: bearergate.admin.v1.ListDenialsResponse
+	(*SetLogRequest)(nil),         // 28: bearergate.admin.v1.SetLogRequest
+	(*SetLogResponse)(nil),        // 29: bearergate.admin.v1.SetLogResponse
+	(*ResetBreakerRequest)(nil),   // 30: bearergate.admin.v1.ResetBreakerRequest
+	(*ResetBreakerResponse)(nil),  // 31: bearergate.admin.v1.ResetBreakerResponse
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
 }
 var file_bearergate_admin_v1_admin_proto_depIdxs = []int32{
-	30, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	31, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	32, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	33, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	2,  // 2: bearergate.admin.v1.StatusResponse.configuration:type_name -> bearergate.admin.v1.Configuration
 	4,  // 3: bearergate.admin.v1.StatusResponse.listeners:type_name -> bearergate.admin.v1.Listener
 	5,  // 4: bearergate.admin.v1.StatusResponse.verifiers:type_name -> bearergate.admin.v1.Verifier
-	30, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
+	32, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
 	3,  // 6: bearergate.admin.v1.Configuration.last_reload:type_name -> bearergate.admin.v1.Reload
-	30, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
-	30, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
+	32, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
+	32, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
 	6,  // 9: bearergate.admin.v1.Verifier.good:type_name -> bearergate.admin.v1.CachePart
 	6,  // 10: bearergate.admin.v1.Verifier.refused:type_name -> bearergate.admin.v1.CachePart
-	30, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
-	31, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
-	9,  // 13: bearergate.admin.v1.ActivityResponse.reasons:type_name -> bearergate.admin.v1.ReasonActivity
-	10, // 14: bearergate.admin.v1.ActivityResponse.sources:type_name -> bearergate.admin.v1.SourceActivity
-	12, // 15: bearergate.admin.v1.ActivityResponse.decision_times:type_name -> bearergate.admin.v1.DecisionTimes
-	13, // 16: bearergate.admin.v1.ActivityResponse.call_times:type_name -> bearergate.admin.v1.CallTimes
-	31, // 17: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
-	31, // 18: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
-	11, // 19: bearergate.admin.v1.DecisionTimes.times:type_name -> bearergate.admin.v1.Times
-	11, // 20: bearergate.admin.v1.CallTimes.times:type_name -> bearergate.admin.v1.Times
-	16, // 21: bearergate.admin.v1.TailResponse.decisions:type_name -> bearergate.admin.v1.Decision
-	30, // 22: bearergate.admin.v1.Decision.at:type_name -> google.protobuf.Timestamp
-	31, // 23: bearergate.admin.v1.Decision.took:type_name -> google.protobuf.Duration
-	3,  // 24: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
-	31, // 25: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
-	23, // 26: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
-	30, // 27: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
-	30, // 28: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
-	23, // 29: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
-	0,  // 30: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
-	7,  // 31: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
-	14, // 32: bearergate.admin.v1.AdminService.Tail:input_type -> bearergate.admin.v1.TailRequest
-	17, // 33: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
-	19, // 34: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
-	21, // 35: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
-	24, // 36: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
-	26, // 37: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
-	28, // 38: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
-	1,  // 39: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
-	8,  // 40: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
-	15, // 41: bearergate.admin.v1.AdminService.Tail:output_type -> bearergate.admin.v1.TailResponse
-	18, // 42: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
-	20, // 43: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
-	22, // 44: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
-	25, // 45: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
-	27, // 46: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
-	29, // 47: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
-	39, // [39:48] is the sub-list for method output_type
-	30, // [30:39] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	32, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
+	33, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
+	11, // 13: bearergate.admin.v1.ActivityResponse.reasons:type_name -> bearergate.admin.v1.ReasonActivity
+	12, // 14: bearergate.admin.v1.ActivityResponse.sources:type_name -> bearergate.admin.v1.SourceActivity
+	14, // 15: bearergate.admin.v1.ActivityResponse.decision_times:type_name -> bearergate.admin.v1.DecisionTimes
+	15, // 16: bearergate.admin.v1.ActivityResponse.call_times:type_name -> bearergate.admin.v1.CallTimes
+	9,  // 17: bearergate.admin.v1.ActivityResponse.top:type_name -> bearergate.admin.v1.TopTalkers
+	33, // 18: bearergate.admin.v1.TopTalkers.window:type_name -> google.protobuf.Duration
+	10, // 19: bearergate.admin.v1.TopTalkers.allowed_tokens:type_name -> bearergate.admin.v1.Talker
+	10, // 20: bearergate.admin.v1.TopTalkers.allowed_clients:type_name -> bearergate.admin.v1.Talker
+	10, // 21: bearergate.admin.v1.TopTalkers.allowed_policies:type_name -> bearergate.admin.v1.Talker
+	10, // 22: bearergate.admin.v1.TopTalkers.refused_tokens:type_name -> bearergate.admin.v1.Talker
+	10, // 23: bearergate.admin.v1.TopTalkers.refused_clients:type_name -> bearergate.admin.v1.Talker
+	10, // 24: bearergate.admin.v1.TopTalkers.refused_policies:type_name -> bearergate.admin.v1.Talker
+	33, // 25: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
+	33, // 26: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
+	13, // 27: bearergate.admin.v1.DecisionTimes.times:type_name -> bearergate.admin.v1.Times
+	13, // 28: bearergate.admin.v1.CallTimes.times:type_name -> bearergate.admin.v1.Times
+	18, // 29: bearergate.admin.v1.TailResponse.decisions:type_name -> bearergate.admin.v1.Decision
+	32, // 30: bearergate.admin.v1.Decision.at:type_name -> google.protobuf.Timestamp
+	33, // 31: bearergate.admin.v1.Decision.took:type_name -> google.protobuf.Duration
+	3,  // 32: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
+	33, // 33: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
+	25, // 34: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
+	32, // 35: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
+	32, // 36: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
+	25, // 37: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
+	0,  // 38: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
+	7,  // 39: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
+	16, // 40: bearergate.admin.v1.AdminService.Tail:input_type -> bearergate.admin.v1.TailRequest
+	19, // 41: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
+	21, // 42: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
+	23, // 43: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
+	26, // 44: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
+	28, // 45: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
+	30, // 46: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
+	1,  // 47: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
+	8,  // 48: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
+	17, // 49: bearergate.admin.v1.AdminService.Tail:output_type -> bearergate.admin.v1.TailResponse
+	20, // 50: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
+	22, // 51: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
+	24, // 52: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
+	27, // 53: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
+	29, // 54: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
+	31, // 55: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
+	47, // [47:56] is the sub-list for method output_type
+	38, // [38:47] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_admin_v1_admin_proto_init() }
@@ -2329,11 +2538,11 @@ func file_bearergate_admin_v1_admin_proto_init() {
 	if File_bearergate_admin_v1_admin_proto != nil {
 		return
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[21].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[23].OneofWrappers = []any{
 		(*DenyRequest_Token)(nil),
 		(*DenyRequest_Fingerprint)(nil),
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[26].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[28].OneofWrappers = []any{
 		(*SetLogRequest_AllowedOneIn)(nil),
 	}
 	type x struct{}
@@ -2342,7 +2551,7 @@ func file_bearergate_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_admin_v1_admin_proto_rawDesc), len(file_bearergate_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

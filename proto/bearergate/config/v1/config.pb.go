@@ -75,9 +75,14 @@ type Config struct {
 	// How the fingerprints of tokens are made, by which the log, the metrics, the admin API and identity headers name them.
 	// Another way, or another key, is taken only at a start. docs/partners.md says how partners make the same ones.
 	// Without it, by a random key of the process: other ones after each restart, and at each gateway.
-	Fingerprint   *Fingerprint `protobuf:"bytes,50,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Fingerprint *Fingerprint `protobuf:"bytes,50,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// What the operator is shown of the addresses of clients, which are personal data, while decisions are made and in the
+	// quarter of an hour after: whole ones, networks (the first 24 bits of an IPv4 address, the first 48 of an IPv6 address)
+	// or none. They are in no log, metric or trace of the gateway.
+	// Default: whole.
+	ClientAddresses string `protobuf:"bytes,51,opt,name=client_addresses,json=clientAddresses,proto3" json:"client_addresses,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Config) Reset() {
@@ -192,6 +197,13 @@ func (x *Config) GetFingerprint() *Fingerprint {
 		return x.Fingerprint
 	}
 	return nil
+}
+
+func (x *Config) GetClientAddresses() string {
+	if x != nil {
+		return x.ClientAddresses
+	}
+	return ""
 }
 
 // Fingerprint says how fingerprints are made, so that they stay as they are over restarts and are the same at all gateways
@@ -787,7 +799,12 @@ type Trust struct {
 	// The IP addresses of edges, or networks such as 10.0.0.0/8; at most 256. Others are refused with 503, reason
 	// untrusted_edge.
 	// Without it, all addresses are good.
-	Peers         []string `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
+	Peers []string `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
+	// Where the edge says from where a request comes, for the operator to see who asks most: x-real-ip (X-Real-IP, as in the
+	// recipe for nginx), x-forwarded-for (the last address in X-Forwarded-For, as Caddy and Traefik send it), or none. Nothing is
+	// decided by it.
+	// Default: none.
+	Client        string `protobuf:"bytes,6,opt,name=client,proto3" json:"client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -855,6 +872,13 @@ func (x *Trust) GetPeers() []string {
 		return x.Peers
 	}
 	return nil
+}
+
+func (x *Trust) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
 }
 
 // Admin is the door for the operator and for the tools that watch the gateway.
@@ -3101,7 +3125,7 @@ var File_bearergate_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb3\v\n" +
+	"!bearergate/config/v1/config.proto\x12\x14bearergate.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xd3\f\n" +
 	"\x06Config\x12=\n" +
 	"\tlisteners\x18\x01 \x01(\v2\x1f.bearergate.config.v1.ListenersR\tlisteners\x12\xb9\x03\n" +
 	"\tverifiers\x18\x02 \x03(\v2\x1e.bearergate.config.v1.VerifierB\xfa\x02\xbaH\xf6\x02\xba\x01\x9c\x01\n" +
@@ -3123,7 +3147,9 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\bpolicies\x18\x14 \x03(\v2\x1c.bearergate.config.v1.PolicyBu\xbaHr\xba\x01o\n" +
 	"\rpolicies.many\x12Ihas more than 1000 entries; keep fewer, several routes can share a policy\x1a\x13this.size() <= 1000R\bpolicies\x123\n" +
 	"\x06routes\x18\x15 \x03(\v2\x1b.bearergate.config.v1.RouteR\x06routes\x12C\n" +
-	"\vfingerprint\x182 \x01(\v2!.bearergate.config.v1.FingerprintR\vfingerprint\"\xa0\x02\n" +
+	"\vfingerprint\x182 \x01(\v2!.bearergate.config.v1.FingerprintR\vfingerprint\x12\x9d\x01\n" +
+	"\x10client_addresses\x183 \x01(\tBr\xbaHo\xba\x01l\n" +
+	"\x16client_addresses.known\x12+is not known; write whole, networks or none\x1a%this in ['whole', 'networks', 'none']R\x0fclientAddresses\"\xa0\x02\n" +
 	"\vFingerprint\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.bearergate.config.v1.SecretR\x03key\x12\x14\n" +
 	"\x05plain\x18\x02 \x01(\bR\x05plain:\xca\x01\xbaH\xc6\x01\x1a\xc3\x01\n" +
@@ -3179,7 +3205,7 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\x05trust\x18\x1e \x01(\v2\x1b.bearergate.config.v1.TrustR\x05trust\x12\x95\x01\n" +
 	"\bpolicies\x18\x1f \x03(\tBy\xbaHv\xba\x01s\n" +
 	"\x16listener.policies.many\x12Dhas more than 1000 entries; keep those that requests here fall under\x1a\x13this.size() <= 1000R\bpolicies\x12%\n" +
-	"\x0edefault_policy\x18  \x01(\tR\rdefaultPolicy\"\x9c\x05\n" +
+	"\x0edefault_policy\x18  \x01(\tR\rdefaultPolicy\"\xbd\x06\n" +
 	"\x05Trust\x12\xb5\x01\n" +
 	"\boriginal\x18\x01 \x01(\tB\x98\x01\xbaH\x94\x01\xba\x01\x90\x01\n" +
 	"\x14trust.original.known\x12=is not known; write x-original, x-forwarded, as-asked or none\x1a9this in ['x-original', 'x-forwarded', 'as-asked', 'none']R\boriginal\x12\x80\x01\n" +
@@ -3189,7 +3215,9 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"\fclient_names\x18\x04 \x03(\tB\x8e\x01\xbaH\x8a\x01\xba\x01\x86\x01\n" +
 	"\x17trust.client_names.many\x12Whas more than 100 names; keep 100, or give the edges certificates with a name in common\x1a\x12this.size() <= 100R\vclientNames\x12m\n" +
 	"\x05peers\x18\x05 \x03(\tBW\xbaHT\xba\x01Q\n" +
-	"\x10trust.peers.many\x12)has more than 256 entries; write networks\x1a\x12this.size() <= 256R\x05peers\"\xad\x02\n" +
+	"\x10trust.peers.many\x12)has more than 256 entries; write networks\x1a\x12this.size() <= 256R\x05peers\x12\x9e\x01\n" +
+	"\x06client\x18\x06 \x01(\tB\x85\x01\xbaH\x81\x01\xba\x01~\n" +
+	"\x12trust.client.known\x126is not known; write x-real-ip, x-forwarded-for or none\x1a0this in ['x-real-ip', 'x-forwarded-for', 'none']R\x06client\"\xad\x02\n" +
 	"\x05Admin\x12\x8e\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBt\xbaHq\xba\x01n\n" +
 	"\x0faddress.missing\x12Ois missing; write host:port or unix:/path/to/socket, for example 127.0.0.1:9190\x1a\n" +
