@@ -38,7 +38,7 @@ func newEventsView(v *view, id, caption string, events []eventRow) eventsView {
 
 // pageParts are the parts that the stream sends, by their ids and their templates'
 // names, which are the same.
-var pageParts = []string{"state", "rates", "latency", "verifiers", "cache", "refused", "decisions", "denials", "configuration"}
+var pageParts = []string{"state", "rates", "latency", "verifiers", "cache", "refused", "decisions", "talkers", "denials", "configuration"}
 
 // pagePolicy is the page's Content-Security-Policy: nothing but what the gateway
 // itself gives, nothing inline, no frame around it, no form to elsewhere.

@@ -447,7 +447,7 @@ func TestThePageFollowsTheGateway(t *testing.T) {
 		})
 		f := w.follow(t, "de")
 		name, parts := f.next(t)
-		all := []string{"cache", "configuration", "decisions", "denials", "latency", "rates", "refused", "state", "title", "verifiers"}
+		all := []string{"cache", "configuration", "decisions", "denials", "latency", "rates", "refused", "state", "talkers", "title", "verifiers"}
 		if got := slices.Sorted(maps.Keys(parts)); name != "parts" || !slices.Equal(got, all) || !strings.Contains(parts["denials"], "Kein Token ist gesperrt") {
 			t.Errorf("first: %s %v", name, got)
 		}

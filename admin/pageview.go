@@ -43,6 +43,7 @@ type view struct {
 	Verifiers               []verifierRow
 	Caches                  []cacheRow
 	Refused, Decisions      []eventRow
+	Talkers                 []talkersView
 	Watched                 bool // decisions are shown as they come
 	NotShown                string
 	Denials                 []denialRow
@@ -138,6 +139,7 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 		{"explain", w.ExplainShort},
 		{"refused", w.RefusedLately},
 		{"decisions", w.Decisions},
+		{"talkers", w.Talkers},
 		{"denials", w.Denials},
 		{"configuration", w.Configuration},
 	}
@@ -159,8 +161,9 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 	case notReady:
 		v.problem(problem{Level: bad, Text: w.ProblemNotReady})
 	}
-	activity := s.shown.activity.recent()
+	activity := s.shown.recent()
 	v.addActivity(activity)
+	v.addTalkers(activity)
 	if status, err := (&api{server: s}).Status(ctx, &adminv1.StatusRequest{}); err == nil {
 		v.Version, v.Uptime = status.GetVersion(), w.span(status.GetUptime().AsDuration())
 		v.addVerifiers(status, activity, now)

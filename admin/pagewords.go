@@ -36,6 +36,8 @@ type words struct {
 	RefusedLately, RefusedCaption, NothingRefused, InShadow                      string
 	Decisions, DecisionsCaption, NothingYet, NeedsJavaScript, NotShown           string
 	Time, Token, Policy, Listener, Client                                        string
+	Talkers, RefusedMost, AllowedMost, TalkerWhat, TalkerWho, Requests           string
+	LastReason, FromTo, Nobody                                                   string
 	Denials, DenialsCaption, Why, Who, Until, NoDenials, MoreDenials             string
 	Configuration, File, NoFile, InForceSince, Generation, LastReload            string
 	LastError, NeedRestart, Shadows, NoShadows, Listeners, Kind                  string

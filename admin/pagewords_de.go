@@ -37,6 +37,8 @@ func german() *words {
 		NotShown:        "%s weitere kamen, seit diese Seite offen ist, zu schnell für die Anzeige.",
 		Time:            "Zeit", Token: "Token", Policy: "Richtlinie", Listener: "Listener", Client: "Client",
 		Denials: "Gesperrte Token", DenialsCaption: "Zuerst die, deren Sperre zuerst endet", Why: "Warum", Who: "Von wem", Until: "bis",
+		Talkers: "Wer am meisten fragt", RefusedMost: "Am häufigsten abgelehnt in den letzten fünf Minuten", AllowedMost: "Am häufigsten durchgelassen in den letzten fünf Minuten; gezählt an jeder 64. Anfrage",
+		TalkerWhat: "Was", TalkerWho: "Welche", Requests: "Anfragen", LastReason: "Letzter Grund", FromTo: "%s bis %s", Nobody: "niemand.",
 		NoDenials: "Kein Token ist gesperrt.", MoreDenials: "Und %s weitere; alle zeigt bearergate deny --list.",
 		Configuration: "Konfiguration", File: "Datei", NoFile: "keine", InForceSince: "In Kraft seit", Generation: "Nummer seit dem Start",
 		LastReload: "Zuletzt gelesen", LastError: "Die Datei ist nicht brauchbar:", NeedRestart: "Wirkt erst nach einem Neustart:",

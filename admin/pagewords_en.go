@@ -37,6 +37,8 @@ func english() *words {
 		NotShown:        "%s more since this page was opened came too fast to be shown.",
 		Time:            "Time", Token: "Token", Policy: "Policy", Listener: "Listener", Client: "Client",
 		Denials: "Denied tokens", DenialsCaption: "Those that end first", Why: "Why", Who: "By whom", Until: "until",
+		Talkers: "Who asks most", RefusedMost: "Refused most in the last five minutes", AllowedMost: "Allowed most in the last five minutes; counted by one in 64",
+		TalkerWhat: "What", TalkerWho: "Which", Requests: "Requests", LastReason: "Last reason", FromTo: "%s to %s", Nobody: "nobody.",
 		NoDenials: "No token is denied.", MoreDenials: "And %s more; bearergate deny --list shows them.",
 		Configuration: "Configuration", File: "File", NoFile: "none", InForceSince: "In force since", Generation: "Number since the start",
 		LastReload: "Read again", LastError: "The file cannot be used:", NeedRestart: "Needs a restart to take effect:",

@@ -35,3 +35,41 @@ func talkerMessages(all []talkers.Talker) []*adminv1.Talker {
 	}
 	return messages
 }
+
+// shownTalkers is how many of each kind the page shows.
+const shownTalkers = 5
+
+// talkersView are those who were seen most among what was allowed, or refused.
+type talkersView struct {
+	ID, Title string
+	Rows      []talkerRow
+}
+
+type talkerRow struct{ Kind, Name, Requests, Reason string }
+
+// addTalkers shows who was seen most in the shorter time.
+func (v *view) addTalkers(r *adminv1.ActivityResponse) {
+	if len(r.GetTop()) == 0 {
+		return
+	}
+	w, top := v.Words, r.GetTop()[0]
+	rows := func(tokens, clients, policies []*adminv1.Talker) (all []talkerRow) {
+		for _, kind := range []struct {
+			name string
+			all  []*adminv1.Talker
+		}{{w.Token, tokens}, {w.Client, clients}, {w.Policy, policies}} {
+			for _, t := range kind.all[:min(len(kind.all), shownTalkers)] {
+				requests := w.count(t.GetAtLeast())
+				if t.GetRequests() > t.GetAtLeast() {
+					requests = w.fill(w.FromTo, requests, w.count(t.GetRequests()))
+				}
+				all = append(all, talkerRow{kind.name, t.GetName(), requests, t.GetReason()})
+			}
+		}
+		return all
+	}
+	v.Talkers = []talkersView{
+		{"talkers-refused", w.RefusedMost, rows(top.GetRefusedTokens(), top.GetRefusedClients(), top.GetRefusedPolicies())},
+		{"talkers-allowed", w.AllowedMost, rows(top.GetAllowedTokens(), top.GetAllowedClients(), top.GetAllowedPolicies())},
+	}
+}
