@@ -16,7 +16,7 @@ import (
 )
 
 // Metrics count what the gateway does. No label takes a value from a request; an
-// exemplar names a token by its fingerprint.
+// exemplar names a token by its fingerprint, and a trace that is kept.
 // It may be used concurrently.
 type Metrics struct {
 	registry  *prometheus.Registry
@@ -182,8 +182,9 @@ func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(g
 		if t.Reason.HasVerdict() {
 			observer = took[t.Source]
 		}
-		count(counter, t.Fingerprint)
-		observe(observer, t.Took, t.Fingerprint)
+		about := exemplar(t.Fingerprint, t.Trace)
+		count(counter, about)
+		observe(observer, t.Took, about)
 	}
 	return func(t gate.Tally) {
 		shadow := 0
@@ -199,26 +200,45 @@ func (m *Metrics) Decisions(listener string, policies, shadowed []string) func(g
 	}
 }
 
-// count counts one, and names the token as an example if it has a name.
-func count(c prometheus.Counter, fingerprint string) {
-	if e, ok := c.(prometheus.ExemplarAdder); ok && fingerprint != "" {
-		e.AddWithExemplar(1, prometheus.Labels{tokenLabel: fingerprint})
+// exemplar names what is counted: the token by its fingerprint, and the trace; nil if
+// there is neither.
+func exemplar(fingerprint, trace string) prometheus.Labels {
+	switch {
+	case trace == "" && fingerprint == "":
+		return nil
+	case trace == "":
+		return prometheus.Labels{tokenLabel: fingerprint}
+	case fingerprint == "":
+		return prometheus.Labels{traceLabel: trace}
+	default:
+		return prometheus.Labels{tokenLabel: fingerprint, traceLabel: trace}
+	}
+}
+
+// count counts one, with an example.
+func count(c prometheus.Counter, about prometheus.Labels) {
+	if e, ok := c.(prometheus.ExemplarAdder); ok && about != nil {
+		e.AddWithExemplar(1, about)
 		return
 	}
 	c.Inc()
 }
 
 // observe is count for a time.
-func observe(o prometheus.Observer, took time.Duration, fingerprint string) {
-	if e, ok := o.(prometheus.ExemplarObserver); ok && fingerprint != "" {
-		e.ObserveWithExemplar(took.Seconds(), prometheus.Labels{tokenLabel: fingerprint})
+func observe(o prometheus.Observer, took time.Duration, about prometheus.Labels) {
+	if e, ok := o.(prometheus.ExemplarObserver); ok && about != nil {
+		e.ObserveWithExemplar(took.Seconds(), about)
 		return
 	}
 	o.Observe(took.Seconds())
 }
 
-// tokenLabel is what exemplars call a token's fingerprint; the log calls it so too.
-const tokenLabel = "token"
+// What examples are called by: the log calls a token's fingerprint so too, and Grafana
+// looks for a trace there.
+const (
+	tokenLabel = "token"
+	traceLabel = "trace_id"
+)
 
 // Calls returns the function that records the calls to a verifier.
 func (m *Metrics) Calls(name string) func(bearer.Token, verifier.Outcome, time.Duration) {
@@ -227,7 +247,7 @@ func (m *Metrics) Calls(name string) func(bearer.Token, verifier.Outcome, time.D
 		observers[outcome] = m.calls.WithLabelValues(name, outcome.String())
 	}
 	return func(t bearer.Token, outcome verifier.Outcome, took time.Duration) {
-		observe(observers[outcome], took, t.Fingerprint())
+		observe(observers[outcome], took, exemplar(t.Fingerprint(), ""))
 	}
 }
 

@@ -293,10 +293,10 @@ func TestHowLongDecisionsTake(t *testing.T) {
 		examples []string
 	}
 	for _, tally := range []gate.Tally{
-		{Reason: gate.Valid, Source: verifier.FromCache, Took: time.Microsecond},
+		{Reason: gate.Valid, Source: verifier.FromCache, Took: time.Microsecond, Trace: "0af7651916cd43dd8448eb211c80319c"},
 		{Reason: gate.Valid, Source: verifier.FromCache},
 		{Reason: gate.Valid, Source: verifier.FromEndpoint, Took: time.Second, Fingerprint: "0123456789ab"},
-		{Reason: gate.InvalidToken, Source: verifier.FromEndpoint, Took: 2 * time.Second, Fingerprint: "ba9876543210"},
+		{Reason: gate.InvalidToken, Source: verifier.FromEndpoint, Took: 2 * time.Second, Fingerprint: "ba9876543210", Trace: "11111111111111111111111111111111"},
 		{Reason: gate.InvalidToken, Source: verifier.FromStale, Took: 3 * time.Second, Shadow: true},
 		{Reason: gate.VerifierUnavailable, Took: 4 * time.Second, Fingerprint: "111111111111"},
 		{Reason: gate.MissingToken},
@@ -312,13 +312,18 @@ func TestHowLongDecisionsTake(t *testing.T) {
 		}
 		s := seen{count: h.GetSampleCount(), sum: h.GetSampleSum()}
 		for _, e := range h.GetExemplars() {
-			s.examples = append(s.examples, e.GetLabel()[0].GetName()+"="+e.GetLabel()[0].GetValue())
+			var about []string
+			for _, l := range e.GetLabel() {
+				about = append(about, l.GetName()+"="+l.GetValue())
+			}
+			slices.Sort(about)
+			s.examples = append(s.examples, strings.Join(about, " "))
 		}
 		got[m.GetLabel()[1].GetValue()] = s
 	}
 	want := map[string]seen{
-		"cache":    {1, 1e-6, nil},
-		"endpoint": {2, 3, []string{"token=0123456789ab", "token=ba9876543210"}},
+		"cache":    {1, 1e-6, []string{"trace_id=0af7651916cd43dd8448eb211c80319c"}},
+		"endpoint": {2, 3, []string{"token=0123456789ab", "token=ba9876543210 trace_id=11111111111111111111111111111111"}},
 		"stale":    {1, 3, nil}, "none": {1, 4, []string{"token=111111111111"}}, "token": {}, "denied": {},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(seen{})); diff != "" {
@@ -336,7 +341,7 @@ func TestHowLongDecisionsTake(t *testing.T) {
 	}
 	text := f.ask(t, http.MethodGet, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0").body
 	for _, want := range []string{
-		`bearergate_decisions_total{enforced="true",listener="ext_authz",policy="default",reason="invalid_token",source="endpoint"} 1.0 # {token="ba9876543210"} 1.0`,
+		`bearergate_decisions_total{enforced="true",listener="ext_authz",policy="default",reason="invalid_token",source="endpoint"} 1.0 # {token="ba9876543210",trace_id="11111111111111111111111111111111"} 1.0`,
 		`bearergate_decision_duration_seconds_bucket{listener="ext_authz",source="endpoint",le="1.0"} 1 # {token="0123456789ab"} 1.0`,
 	} {
 		if !strings.Contains(text, want) {

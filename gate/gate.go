@@ -78,12 +78,15 @@ type Tally struct {
 	// Fingerprint is the token's, if Took is there, unless the request was allowed
 	// without waiting.
 	Fingerprint string
+	// Trace is the id of the request's trace, if Took is there and the trace is kept.
+	Trace string
 }
 
 // Trace is told when a decision begins, and which headers can be found. The context
-// that it returns is that of the decision; the function is told how it ended. A
-// tally's fingerprint is there if the request waited or was refused for its token.
-type Trace func(ctx context.Context, headers Headers) (context.Context, func(*Tally))
+// that it returns is that of the decision, the id is that of the trace if it is kept,
+// and the function is told how the decision ended. A tally's fingerprint is there if
+// the request waited or was refused for its token.
+type Trace func(ctx context.Context, headers Headers) (_ context.Context, id string, end func(*Tally))
 
 // Sampled is of how many decisions that wait for nobody one is measured: to read
 // the clock would be felt (BenchmarkDecideCached).
@@ -215,30 +218,31 @@ func (g *Gate) Decide(ctx context.Context, r Request) (d Decision) {
 	if g.trace != nil {
 		g.traced(ctx, &r, &d)
 	} else {
-		g.observed(ctx, &r, &d)
+		g.observed(ctx, &r, &d, "")
 	}
 	return d
 }
 
 // traced decides, and has it traced.
 func (g *Gate) traced(ctx context.Context, r *Request, d *Decision) {
-	ctx, end := g.trace(ctx, r.Headers)
+	ctx, id, end := g.trace(ctx, r.Headers)
 	defer func() { // also if it panics
 		end(&Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow, Fingerprint: d.named()})
 	}()
-	g.observed(ctx, r, d)
+	g.observed(ctx, r, d, id)
 }
 
 // observed decides, and counts and logs it. Here and below the decision is made in
-// its place: to hand it up costs more than to make it.
-func (g *Gate) observed(ctx context.Context, r *Request, d *Decision) {
+// its place: to hand it up costs more than to make it. The trace is its id, if it is
+// kept.
+func (g *Gate) observed(ctx context.Context, r *Request, d *Decision, trace string) {
 	chance := rand.Uint32() //nolint:gosec // nobody gains by guessing it
 	chosen := chance%Sampled == 0
 	var took time.Duration
 	if chosen {
-		took = g.measure(ctx, r, d)
+		took = g.measure(ctx, r, d, trace)
 	} else {
-		took = g.count(ctx, r, d)
+		took = g.count(ctx, r, d, trace)
 	}
 	if g.log.wants(chance/Sampled) && d.Reason.Outcome() == Allow {
 		g.tellAllowed(d, r)
@@ -258,12 +262,12 @@ func (g *Gate) tellAllowed(d *Decision, r *Request) {
 }
 
 // count decides, and counts it. It returns how long the verifier was waited for.
-func (g *Gate) count(ctx context.Context, r *Request, d *Decision) time.Duration {
+func (g *Gate) count(ctx context.Context, r *Request, d *Decision, trace string) time.Duration {
 	g.decide(ctx, r, d)
 	g.name(d, r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow}
 	if d.waited > 0 {
-		tally.Took, tally.Fingerprint = d.waited, string(d.fingerprint[:])
+		tally.Took, tally.Fingerprint, tally.Trace = d.waited, string(d.fingerprint[:]), trace
 	}
 	g.decided(tally)
 	return tally.Took
@@ -277,13 +281,13 @@ func (g *Gate) name(d *Decision, r *Request) {
 }
 
 // measure decides, and tells how long that took.
-func (g *Gate) measure(ctx context.Context, r *Request, d *Decision) time.Duration {
+func (g *Gate) measure(ctx context.Context, r *Request, d *Decision, trace string) time.Duration {
 	begin := time.Now()
 	g.decide(ctx, r, d)
 	g.name(d, r)
 	tally := Tally{Policy: d.Policy, Reason: d.Reason, Source: d.Source, Shadow: d.Shadow, Fingerprint: d.named()}
 	if d.Reason.HasVerdict() || d.waited > 0 {
-		tally.Took = max(time.Since(begin), 1)
+		tally.Took, tally.Trace = max(time.Since(begin), 1), trace
 	}
 	g.decided(tally)
 	return tally.Took

@@ -130,11 +130,11 @@ func TestEachDecisionIsTraced(t *testing.T) {
 		return verifier.Verdict{Valid: true, Source: verifier.FromCache}, nil
 	})
 	g := newGate(t, asked, func(o *gate.Options) {
-		o.Trace = func(ctx context.Context, headers gate.Headers) (context.Context, func(*gate.Tally)) {
+		o.Trace = func(ctx context.Context, headers gate.Headers) (context.Context, string, func(*gate.Tally)) {
 			if headers.Header("traceparent") != "the edge's" {
 				t.Error("it does not find the headers")
 			}
-			return context.WithValue(ctx, key{}, "here"), func(tally *gate.Tally) { ended = append(ended, *tally) }
+			return context.WithValue(ctx, key{}, "here"), "", func(tally *gate.Tally) { ended = append(ended, *tally) }
 		}
 	})
 	for _, r := range []gate.Request{withToken(), with(), with("Bearer other")} {
@@ -152,5 +152,30 @@ func TestEachDecisionIsTraced(t *testing.T) {
 	}
 	if ended[0].Source != verifier.FromCache {
 		t.Errorf("it tells of %+v", ended[0])
+	}
+}
+
+// TestWhatIsMeasuredNamesItsTrace, and nothing else does: one in Sampled of those that
+// wait for nobody.
+func TestWhatIsMeasuredNamesItsTrace(t *testing.T) {
+	measured := 0
+	g := newGate(t, good, func(o *gate.Options) {
+		o.Trace = func(ctx context.Context, _ gate.Headers) (context.Context, string, func(*gate.Tally)) {
+			return ctx, "0af7651916cd43dd8448eb211c80319c", func(*gate.Tally) {}
+		}
+		o.Decided = func(tally gate.Tally) {
+			if tally.Took > 0 {
+				measured++
+			}
+			if (tally.Trace != "") != (tally.Took > 0) {
+				t.Errorf("%+v", tally)
+			}
+		}
+	})
+	for range 100 * gate.Sampled {
+		g.Decide(t.Context(), withToken())
+	}
+	if measured == 0 {
+		t.Error("none was measured")
 	}
 }

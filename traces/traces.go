@@ -114,12 +114,15 @@ func (t *Tracer) Decisions(listener string, policies []string) gate.Trace {
 	if t == nil {
 		return nil
 	}
-	return func(ctx context.Context, headers gate.Headers) (context.Context, func(*gate.Tally)) {
+	return func(ctx context.Context, headers gate.Headers) (_ context.Context, id string, end func(*gate.Tally)) {
 		if headers != nil {
 			ctx = propagation.TraceContext{}.Extract(ctx, carrier{headers})
 		}
 		ctx, span := t.tracer.Start(ctx, "decide", trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(listenerKey.String(listener)))
-		return ctx, func(tally *gate.Tally) {
+		if span.SpanContext().IsSampled() {
+			id = span.SpanContext().TraceID().String()
+		}
+		return ctx, id, func(tally *gate.Tally) {
 			defer span.End()
 			if !span.IsRecording() {
 				return

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -148,8 +149,8 @@ type verify func(bearer.Token) (verifier.Verdict, error)
 func (v verify) Verify(_ context.Context, t bearer.Token) (verifier.Verdict, error) { return v(t) }
 
 // traced runs decisions about requests with a traceparent, and returns what gives the
-// fingerprints of tokens.
-func traced(t *testing.T, traceparent string, decisions ...string) (fingerprint func(string) string) {
+// fingerprints of tokens, and the traces that those which waited were counted with.
+func traced(t *testing.T, traceparent string, decisions ...string) (fingerprint func(string) string, counted []string) {
 	t.Helper()
 	tracer, err := traces.FromEnvironment(t.Context(), os.LookupEnv, "v1.2.3", func(err error) { t.Error(err) })
 	if err != nil {
@@ -175,6 +176,11 @@ func traced(t *testing.T, traceparent string, decisions ...string) (fingerprint 
 	g, err := gate.New(gate.Options{
 		Listener: "ext_authz", Parser: parser, Policy: gate.Policy{Verifier: cache, Realm: "api"},
 		Trace: tracer.Decisions("ext_authz", []string{"default"}),
+		Decided: func(tally gate.Tally) {
+			if tally.Source == verifier.FromEndpoint && tally.Took > 0 {
+				counted = append(counted, tally.Trace)
+			}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +206,7 @@ func traced(t *testing.T, traceparent string, decisions ...string) (fingerprint 
 			t.Fatal(err)
 		}
 		return parsed.Fingerprint()
-	}
+	}, counted
 }
 
 // TestATraceOfTheEdgeIsGoneOnWith, over both protocols: with a span for each
@@ -210,7 +216,7 @@ func TestATraceOfTheEdgeIsGoneOnWith(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			c := start(t, protocol)
 			t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-			fingerprint := traced(t, "00-"+traceID+"-"+edgeID+"-01", "Bearer "+canary, "Bearer "+canary, "", "Bearer other-"+canary)
+			fingerprint, counted := traced(t, "00-"+traceID+"-"+edgeID+"-01", "Bearer "+canary, "Bearer "+canary, "", "Bearer other-"+canary)
 			got := c.summary()
 			for i := range got {
 				got[i] = strings.NewReplacer(fingerprint(canary), "FINGERPRINT", fingerprint("other-"+canary), "OTHER").Replace(got[i])
@@ -230,6 +236,9 @@ func TestATraceOfTheEdgeIsGoneOnWith(t *testing.T) {
 			}
 			if c.from["service.name"] != "bearergate" || c.from["service.version"] != "v1.2.3" || c.from["deployment.environment.name"] != "test" {
 				t.Errorf("they are from %v", c.from)
+			}
+			if !slices.Equal(counted, []string{traceID, traceID}) {
+				t.Errorf("those which waited were counted with the traces %q", counted)
 			}
 			if strings.Contains(string(c.raw), "canary") {
 				t.Error("a token is in the traces")
@@ -256,9 +265,12 @@ func TestWhoseTracesAreKept(t *testing.T) {
 			if test.sampler != "" {
 				t.Setenv("OTEL_TRACES_SAMPLER", test.sampler)
 			}
-			traced(t, test.traceparent, "Bearer "+canary)
+			_, counted := traced(t, test.traceparent, "Bearer "+canary)
 			if got := c.summary(); len(got) != test.spans {
 				t.Errorf("%d spans, want %d: %q", len(got), test.spans, got)
+			}
+			if len(counted) != 1 || (counted[0] != "") != (test.spans > 0) {
+				t.Errorf("it was counted with the traces %q", counted)
 			}
 			if strings.Contains(string(c.raw), "canary") {
 				t.Error("a token is in the traces")
