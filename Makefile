@@ -91,7 +91,7 @@ unit: ## unit tests and fuzz seeds with the race detector
 	go test -C tools -run '$(RUN)' ./...
 
 .PHONY: e2e
-e2e: ## tests with real Envoy, nginx and Caddy
+e2e: ## tests with real Envoy, nginx, Caddy and Prometheus
 	go test -count=1 -run '$(RUN)' ./e2e/...
 
 .PHONY: capture

@@ -24,7 +24,13 @@ const patience = 20 * time.Second
 // with its last error when that takes too long.
 func eventually(t testing.TB, what string, happened func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	within(t, patience, what, happened)
+}
+
+// within is eventually for what takes its time.
+func within(t testing.TB, limit time.Duration, what string, happened func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -36,7 +42,7 @@ func eventually(t testing.TB, what string, happened func() error) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%s: not after %s: %v", what, patience, err)
+			t.Fatalf("%s: not after %s: %v", what, limit, err)
 		}
 	}
 }

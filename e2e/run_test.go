@@ -170,6 +170,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testTalkers(t, r)
 		})
+		t.Run("for which somebody is woken", func(t *testing.T) {
+			t.Parallel()
+			testRunbooks(t, r)
+		})
 		t.Run("while two gateways are restarted", func(t *testing.T) {
 			t.Parallel()
 			testRolling(t, r)
