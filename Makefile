@@ -91,7 +91,7 @@ unit: ## unit tests and fuzz seeds with the race detector
 	go test -C tools -run '$(RUN)' ./...
 
 .PHONY: e2e
-e2e: ## tests with real Envoy, nginx, Caddy and Prometheus
+e2e: ## tests with real Envoy, nginx, Caddy and Prometheus, and of the status page in Chromium
 	go test -count=1 -run '$(RUN)' ./e2e/...
 
 .PHONY: capture

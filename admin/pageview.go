@@ -136,12 +136,11 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 		{"latency", w.Latency},
 		{"verifiers", w.Verifiers},
 		{"cache", w.Cache},
-		{"explain", w.ExplainShort},
 		{"refused", w.RefusedLately},
 		{"decisions", w.Decisions},
 		{"talkers", w.Talkers},
-		{"denials", w.Denials},
 		{"configuration", w.Configuration},
+		{"denials", w.Denials},
 	}
 	for _, p := range parts {
 		row := partRow{Name: p.Name, Level: good, Word: w.Ready}
@@ -162,14 +161,14 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 		v.problem(problem{Level: bad, Text: w.ProblemNotReady})
 	}
 	activity := s.shown.recent()
-	v.addActivity(activity)
-	v.addTalkers(activity)
 	if status, err := (&api{server: s}).Status(ctx, &adminv1.StatusRequest{}); err == nil {
 		v.Version, v.Uptime = status.GetVersion(), w.span(status.GetUptime().AsDuration())
 		v.addVerifiers(status, activity, now)
 		v.addListeners(status, s.shown.activity.metrics, now)
 		v.Configuration.Generation = w.count(status.GetConfiguration().GetGeneration())
 	}
+	v.addActivity(activity) // after what may be its cause
+	v.addTalkers(activity)
 	v.addConfiguration(s.shown.configuration.Load())
 	v.addShadows(s.shown.shadows.now())
 	v.addDenials(s.shown.controls.Load())
