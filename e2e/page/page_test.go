@@ -15,7 +15,7 @@ import (
 )
 
 // parts are all of the page, by their ids.
-var parts = []string{"state", "rates", "latency", "verifiers", "cache", "refused", "decisions", "configuration", "denials"}
+var parts = []string{"state", "rates", "latency", "verifiers", "cache", "refused", "decisions", "talkers", "configuration", "denials"}
 
 // TestStatusPage looks at the page of a gateway that decides.
 func TestStatusPage(t *testing.T) {
