@@ -25,6 +25,8 @@ type Access struct {
 	// Credential returns what a call must have as its Bearer token; nil if it need
 	// have none.
 	Credential func() ([]byte, error)
+	// Profiles says that who may call the API may take profiles, too.
+	Profiles bool
 	// Host is the name by which the listener is configured, "" if it has none.
 	Host string
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ type operated struct {
 	reset     int
 	reload    admin.Reload
 	reloadErr error
+	stop      func() // shuts the server down, if it is one of its own
 }
 
 func operate(t *testing.T, access admin.Access) *operated {
@@ -82,7 +84,7 @@ func operate(t *testing.T, access admin.Access) *operated {
 		Denials: o.denials, LogLevel: &o.level, LogAllowed: func(n uint32) { o.allowed = n },
 		Events: &o.events, Policies: func() []string { return []string{"default", "orders"} },
 	})
-	if access.Off || access.Credential != nil {
+	if access.Off || access.Profiles || access.Credential != nil {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -90,12 +92,13 @@ func operate(t *testing.T, access admin.Access) *operated {
 		other := f.Another(access)
 		served := make(chan error, 1)
 		go func() { served <- other.Serve(l) }()
-		t.Cleanup(func() {
+		o.stop = sync.OnceFunc(func() {
 			f.client.CloseIdleConnections()
 			if err := errors.Join(other.Shutdown(context.Background()), <-served); err != nil {
 				t.Error(err)
 			}
 		})
+		t.Cleanup(o.stop)
 		f.url = "http://" + l.Addr().String()
 	}
 	return o

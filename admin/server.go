@@ -67,6 +67,9 @@ func (s *Server) Another(a Access) *Server {
 	if !a.Off {
 		mux.Handle(apiPath, other.api(a))
 		other.pageOn(mux, a)
+		if a.Profiles {
+			other.profilesOn(mux, a)
+		}
 	}
 	other.http = newHTTP(mux, s.logger)
 	return other

@@ -315,6 +315,7 @@ keys-in-two-places
 keys-with-times-that-make-no-sense
 no-room-for-a-large-token
 no-room-for-the-token
+profiles-without-an-api
 routes-that-match-the-same
 several-verifiers-and-no-list
 tokens-that-no-verifier-can-be-for

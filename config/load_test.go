@@ -178,7 +178,7 @@ func everyField() *configv1.Config {
 			Admin: &configv1.Admin{
 				Address: "localhost:9190",
 				Tls:     &configv1.Tls{CertFile: "testdata/tls/gate.pem", KeyFile: "testdata/tls/gate.key", MinVersion: "1.2"},
-				Api:     &configv1.AdminApi{Credential: &configv1.Secret{File: "testdata/secret.txt"}},
+				Api:     &configv1.AdminApi{Credential: &configv1.Secret{File: "testdata/secret.txt"}, Profiles: true},
 			},
 			More: []*configv1.NamedListener{
 				{Name: "partners", ExtAuthz: &configv1.ExtAuthz{Address: "127.0.0.1:9193", MaxConcurrentStreams: 1000, MaxMessageBytes: 1 << 20}},

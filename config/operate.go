@@ -72,6 +72,9 @@ func checkAdmin(config *configv1.Config, around surroundings) []finding {
 		if network, where, err := ParseAddress(l.GetAddress()); err == nil && network == "tcp" && isExposed(where, l) {
 			found = append(found, finding{path: e.path + ".address", text: exposed})
 		}
+		if l.GetApi().GetOff() && l.GetApi().GetProfiles() {
+			found = append(found, finding{path: e.path + ".api.profiles", text: "has no use with off: true; take one of them out", bare: true})
+		}
 		credential, at := l.GetApi().GetCredential(), e.path+".api.credential"
 		if credential == nil {
 			continue
@@ -86,7 +89,7 @@ func checkAdmin(config *configv1.Config, around surroundings) []finding {
 
 // access says who may call the API of a listener.
 func access(l *configv1.Admin) admin.Access {
-	a := admin.Access{Off: l.GetApi().GetOff()}
+	a := admin.Access{Off: l.GetApi().GetOff(), Profiles: l.GetApi().GetProfiles()}
 	if secret := l.GetApi().GetCredential(); secret != nil {
 		read := secretSource(secret, os.LookupEnv)
 		a.Credential = func() ([]byte, error) {

@@ -967,7 +967,11 @@ type AdminApi struct {
 	// What whoever calls must send as Authorization: Bearer: 16 to 256 printable ASCII characters. It is read at each call, so
 	// one that was changed is used at once. Health and metrics need none. There is no status page then: browsers cannot send it.
 	// Without it, none is needed.
-	Credential    *Secret `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	Credential *Secret `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	// Whether who may call it may also take profiles at /debug/pprof, for go tool pprof. They say where time and memory go, and
+	// hold nothing of requests; to take one costs time.
+	// Default: false.
+	Profiles      bool `protobuf:"varint,10,opt,name=profiles,proto3" json:"profiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1014,6 +1018,13 @@ func (x *AdminApi) GetCredential() *Secret {
 		return x.Credential
 	}
 	return nil
+}
+
+func (x *AdminApi) GetProfiles() bool {
+	if x != nil {
+		return x.Profiles
+	}
+	return false
 }
 
 // Socket says who may connect to a unix socket. It is for an address that begins with unix: and never open to more than it
@@ -3224,12 +3235,14 @@ const file_bearergate_config_v1_config_proto_rawDesc = "" +
 	"this != ''R\aaddress\x12+\n" +
 	"\x03tls\x18\x14 \x01(\v2\x19.bearergate.config.v1.TlsR\x03tls\x124\n" +
 	"\x06socket\x18\x15 \x01(\v2\x1c.bearergate.config.v1.SocketR\x06socket\x120\n" +
-	"\x03api\x18\x16 \x01(\v2\x1e.bearergate.config.v1.AdminApiR\x03api\"Z\n" +
+	"\x03api\x18\x16 \x01(\v2\x1e.bearergate.config.v1.AdminApiR\x03api\"v\n" +
 	"\bAdminApi\x12\x10\n" +
 	"\x03off\x18\x01 \x01(\bR\x03off\x12<\n" +
 	"\n" +
 	"credential\x18\x02 \x01(\v2\x1c.bearergate.config.v1.SecretR\n" +
-	"credential\"\xc1\x01\n" +
+	"credential\x12\x1a\n" +
+	"\bprofiles\x18\n" +
+	" \x01(\bR\bprofiles\"\xc1\x01\n" +
 	"\x06Socket\x12\x8c\x01\n" +
 	"\x04mode\x18\x01 \x01(\tBx\xbaHu\xba\x01r\n" +
 	"\x10socket.mode.form\x12Ais no mode; write a zero and three octal digits, for example 0660\x1a\x1bthis.matches('^0[0-7]{3}$')R\x04mode\x12\x12\n" +
