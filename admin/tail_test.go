@@ -359,7 +359,7 @@ func TestWhoDoesNotReadIsGivenUp(t *testing.T) {
 		defer b.end(t)
 		for range gate.MaxWatchers {
 			conn := b.pipes.dial()
-			defer func() { _ = conn.Close() }()
+			t.Cleanup(func() { _ = conn.Close() })
 			const call = "POST /bearergate.admin.v1.AdminService/Tail HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/connect+proto\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00"
 			if _, err := io.WriteString(conn, call); err != nil {
 				t.Fatal(err)
