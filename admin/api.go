@@ -46,6 +46,12 @@ type Controls struct {
 	LogAllowed func(oneIn uint32)
 	// Events are where decisions can be watched.
 	Events *gate.Events
+	// Explain answers a question. The error is one of whoever asks.
+	Explain func(context.Context, Question) (*Explanation, error)
+	// Recent is what is remembered of decisions, by fingerprint.
+	Recent *Recent
+	// Configuration shows the configuration in force in YAML, without secrets.
+	Configuration func() ([]byte, error)
 	// Policies names the policies of the configuration in force.
 	Policies func() []string
 	// Talkers are those who were seen most.

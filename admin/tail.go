@@ -178,7 +178,7 @@ func among(names []string) func(string) (string, string) {
 // fingerprint reads the fingerprint of a token, or none.
 func fingerprint(text string) (string, string) {
 	bytes, err := hex.DecodeString(text)
-	if text != "none" && (err != nil || len(bytes) != 6) {
+	if text != noToken && (err != nil || len(bytes) != 6) {
 		return "", "is no fingerprint, which has 12 hexadecimal digits, as the log has them; write none for requests without a token"
 	}
 	return strings.ToLower(text), ""

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,11 @@ func Explain(c *configv1.Config, listener string, f policy.Facts) (*Explanation,
 	if f.Named && !slices.ContainsFunc(doors, believesNames) {
 		return nil, errNobodyBelieves
 	}
+	return explainAt(c, here, f)
+}
+
+// explainAt is Explain at a listener, whoever may put the question so.
+func explainAt(c *configv1.Config, here entry, f policy.Facts) (*Explanation, error) {
 	made, err := NewPolicies(c)
 	if err != nil {
 		return nil, err
@@ -110,6 +116,33 @@ func Explain(c *configv1.Config, listener string, f policy.Facts) (*Explanation,
 	}
 	e.Shadow, err = shadowEnd(p.GetShadow())
 	return e, err
+}
+
+// Because says line by line why it is this policy. Named says that the edge names it.
+func (e *Explanation) Because(named bool) []string {
+	var lines []string
+	switch {
+	case named:
+		lines = append(lines, "the edge names it, which comes before all routes")
+		for _, r := range e.Routes {
+			lines = append(lines, fmt.Sprintf("not looked at: %s (%s), policy %s", item("routes", r.Route), r.Says, r.Policy))
+		}
+		return lines
+	case len(e.Routes) == 0:
+		return []string{"no route matches"}
+	}
+	lines = append(lines, fmt.Sprintf("%s matches: %s", item("routes", e.Routes[0].Route), e.Routes[0].Says))
+	for _, r := range e.Routes[1:] {
+		switch r.Behind {
+		case "":
+			lines = append(lines, fmt.Sprintf("as does %s, which is equal", item("routes", r.Route)))
+		case "methods":
+			lines = append(lines, fmt.Sprintf("its methods come before %s (%s), policy %s", item("routes", r.Route), r.Says, r.Policy))
+		default:
+			lines = append(lines, fmt.Sprintf("its %s comes before %s (%s), policy %s", r.Behind, item("routes", r.Route), r.Says, r.Policy))
+		}
+	}
+	return lines
 }
 
 // believesNames reports whether an edge may name a policy at a listener.

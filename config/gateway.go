@@ -41,6 +41,9 @@ type Gateway struct {
 	metrics   *admin.Metrics
 	admin     *admin.Server // what all admin listeners show; it has none itself
 	health    atomic.Pointer[healthOf]
+	deciding  atomic.Pointer[deciding]
+	reading   atomic.Pointer[Reading] // of what is in force; nil if it was never a file
+	recent    *admin.Recent
 	verifiers *verifierPool
 	parser    *bearer.Parser // all others give tokens the same digests
 	panicked  func(*verifier.Panic)
@@ -131,7 +134,7 @@ func Notify(tell func(Stage)) Option { return func(g *Gateway) { g.notify = tell
 func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, version string, options ...Option) (_ *Gateway, err error) {
 	g := &Gateway{
 		logger: logger, requests: gate.NewRequestLog(logger), metrics: admin.NewMetrics(version),
-		events: new(gate.Events), talkers: talkers.New(),
+		events: new(gate.Events), talkers: talkers.New(), recent: admin.NewRecent(),
 		notify: func(Stage) {}, inForce: func(*configv1.Config) {},
 		version: version, started: time.Now(), format: c.GetLog().GetFormat(),
 		failed: make(chan error, 1), others: make(chan struct{}, 1), stopping: make(chan struct{}),
@@ -160,6 +163,9 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 		return nil, err
 	}
 	g.verifiers.traces = g.traces
+	if g.source != nil {
+		g.reading.Store(g.source.first)
+	}
 	g.admin.Operate(g.controls())
 	next, err := g.prepare(ctx, c)
 	if err != nil {

@@ -164,6 +164,7 @@ func (g *Gateway) announce(c *configv1.Config, made *generation) {
 func (g *Gateway) noticed(e *gate.Event) {
 	g.admin.Decided(e)
 	g.talkers.Note(e)
+	g.recent.Tell(e)
 }
 
 // clientsOf is what is shown of the addresses of clients.

@@ -13,20 +13,23 @@ import (
 // controls are what an operator can do with the gateway.
 func (g *Gateway) controls() *admin.Controls {
 	return &admin.Controls{
-		Version:    g.version,
-		Started:    g.started,
-		Generation: g.generation.Load,
-		Listeners:  g.listeners,
-		Verifiers:  func() map[string]admin.Stages { return g.health.Load().verifiers },
-		Reload:     g.Reload,
-		Parse:      g.parser.ParseToken,
-		Forget:     g.verifiers.forget,
-		Denials:    g.verifiers.denials,
-		LogLevel:   g.level,
-		LogAllowed: g.LogAllowed,
-		Events:     g.events,
-		Policies:   func() []string { return policyNames(g.current()) },
-		Talkers:    g.talkers.Top,
+		Version:       g.version,
+		Started:       g.started,
+		Generation:    g.generation.Load,
+		Listeners:     g.listeners,
+		Verifiers:     func() map[string]admin.Stages { return g.health.Load().verifiers },
+		Reload:        g.Reload,
+		Parse:         g.parser.ParseToken,
+		Forget:        g.verifiers.forget,
+		Denials:       g.verifiers.denials,
+		LogLevel:      g.level,
+		LogAllowed:    g.LogAllowed,
+		Events:        g.events,
+		Configuration: g.configuration,
+		Explain:       g.explain,
+		Recent:        g.recent,
+		Policies:      func() []string { return policyNames(g.current()) },
+		Talkers:       g.talkers.Top,
 	}
 }
 

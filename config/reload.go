@@ -90,17 +90,21 @@ func (g *Gateway) take(ctx context.Context, text []byte, err error, asked bool) 
 		defer g.notify(Ready)
 	}
 	r := admin.Reload{At: time.Now(), Result: admin.Applied}
-	var c *configv1.Config
+	var was *Reading
 	if err == nil {
-		c, err = Parse(g.source.path, text, os.LookupEnv)
+		was, err = read(g.source.path, text, os.LookupEnv)
 	}
 	if err == nil {
+		c := was.Config
 		r.NeedRestart = g.needRestart(c)
 		if proto.Equal(c, g.config) && digestOf(c) == g.digest {
 			r.Result = admin.Unchanged
 		} else if err = g.exchange(ctx, c); err != nil {
 			err = fmt.Errorf("%s: %w", g.source.path, err)
 		}
+	}
+	if err == nil {
+		g.reading.Store(was) // lines may be others, though all else is as it was
 	}
 	shown := g.shown
 	if err != nil {
@@ -214,6 +218,7 @@ func (g *Gateway) commit(ctx context.Context, next *change) {
 	g.mu.Lock()
 	g.config, g.doors, g.digest = next.config, next.doors, next.digest
 	g.mu.Unlock()
+	g.deciding.Store(&deciding{config: next.config, made: next.made})
 	g.generation.Add(1)
 	g.announce(next.config, next.made)
 	for _, d := range next.doors {

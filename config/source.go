@@ -25,6 +25,7 @@ type Source struct {
 	file  *os.File
 	taken []byte
 	seen  [sha256.Size]byte // of the text that was seen last
+	first *Reading          // what Open returned
 }
 
 // name is its path; "" if there is none.
@@ -42,12 +43,11 @@ func Open(path string) (*configv1.Config, *Source, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := Parse(path, text, os.LookupEnv)
-	if err != nil {
+	if s.first, err = read(path, text, os.LookupEnv); err != nil {
 		s.Close()
 		return nil, nil, err
 	}
-	return c, s, nil
+	return s.first.Config, s, nil
 }
 
 // Close lets go of the file.

@@ -19,29 +19,49 @@ func newExplainCommand() *cobra.Command {
 	var (
 		file, target, listener string
 		facts                  policy.Facts
+		live                   liveQuestion
 		as                     output
 	)
 	cmd := &cobra.Command{
-		Use:   "explain --config FILE --url URL",
-		Short: "Say which policy a request falls under, and what that asks",
-		Long: `Say of a request that an edge might ask about which policy of a configuration it falls under and by which route,
-over which other routes, and what that policy asks: who judges the token, what is required besides, what the API sees.
-Nobody is asked, no token is read, and nothing is started.
+		Use:   "explain (--config FILE --url URL | --token-file FILE | --fingerprint WORD)",
+		Short: "Say what a request gets, and why",
+		Long: `With --token-file or --fingerprint, have a running gateway say what a request with that token gets here and now, and
+why: what is wrong with the token's form, which policy decides, whether it is denied, what is remembered of it, the
+answer as its caller sees it, and what the caller should do, in English and German. Nobody is asked about the token
+unless --ask is given. With --url it is about that request, else about one under the listener's default policy or
+--policy. Of a fingerprint less is known: see what is said to be not known. The token is never shown, and not kept.
 
-The URL is taken as it stands: a path that may be read in two ways is refused here as it would be by serve. Of the
-query nothing is looked at.
+Exit code 0 if the request is let through, or the fingerprint is not denied, 1 if it is refused, 3 if a verifier would
+have to be asked, or there is no answer.
+
+With --config, say of a request that an edge might ask about which policy of a configuration it falls under and by which
+route, over which other routes, and what that policy asks: who judges the token, what is required besides, what the API
+sees. Nobody is asked, no token is read, and nothing is started.
 
 Exit code 0 if a policy was found, 1 if the request would be refused before any policy, 2 for wrong use or a wrong
-configuration.`,
-		Example: "  bearergate explain --config bearergate.yaml --method POST --url https://api.example.com/v1/orders",
-		Args:    noArguments,
+configuration.
+
+The URL is taken as it stands: a path that may be read in two ways is refused here as it would be by serve. Of the
+query nothing is looked at.`,
+		Example: `  bearergate explain --token-file - --url https://api.example.com/v1/orders <token.txt
+  bearergate explain --fingerprint 9f2c41d0a7be
+  bearergate explain --config bearergate.yaml --method POST --url https://api.example.com/v1/orders`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if facts.Host, facts.Path, err = splitURL(target); err != nil {
-				return &ending{exitWrong, err}
+			if target != "" {
+				if facts.Host, facts.Path, err = splitURL(target); err != nil {
+					return &ending{exitWrong, err}
+				}
 			}
 			if facts.Named = cmd.Flags().Changed("policy"); facts.Named && facts.Policy == "" {
 				return &ending{exitWrong, errors.New("--policy: is empty; write the name that the edge gives, or leave it out")}
+			}
+			if file == "" {
+				return live.ask(cmd, &as, listener, &facts)
+			}
+			if target == "" {
+				return &ending{exitWrong, errors.New("--url: is missing; with --config it is a request that is explained")}
 			}
 			c, err := config.Load(file)
 			if err != nil {
@@ -61,13 +81,14 @@ configuration.`,
 			return nil
 		},
 	}
-	configFlag(cmd, &file)
 	f := cmd.Flags()
+	f.StringVarP(&file, "config", "c", "", "explain by this configuration `FILE`, and not by a running gateway")
+	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
 	f.StringVar(&target, "url", "", "the request's `URL`, as its client sends it")
 	f.StringVar(&facts.Method, "method", http.MethodGet, "the request's `METHOD`")
 	f.StringVar(&facts.Policy, "policy", "", "the `NAME` of the policy, if the edge names one itself")
 	f.StringVar(&listener, "listener", "", "the `NAME` of the listener, if it serves policies of its own")
-	must(cmd.MarkFlagRequired("url"))
+	live.flags(cmd)
 	as.flag(cmd)
 	return cmd
 }
@@ -106,6 +127,8 @@ type explanation struct {
 	By      string         `json:"by,omitempty"` // edge, route, default
 	Routes  []matchedRoute `json:"routes,omitempty"`
 	Asks    *asks          `json:"asks,omitempty"`
+
+	because []string
 }
 
 type refusal struct {
@@ -154,7 +177,7 @@ func explain(f *policy.Facts, e *config.Explanation, now time.Time) *explanation
 		answer.Refused = &refusal{e.Reason.Outcome().Status(), e.Reason.String(), e.Refused.Error()}
 		return answer
 	}
-	answer.Policy, answer.By = e.Policy, "default"
+	answer.Policy, answer.By, answer.because = e.Policy, "default", e.Because(f.Named)
 	switch {
 	case f.Named:
 		answer.By = "edge"
@@ -221,41 +244,15 @@ func (e *explanation) text() string {
 		return b.String()
 	}
 	line("policy", "%s", e.Policy)
-	e.why(line)
+	for i, because := range e.because {
+		what := "because"
+		if i > 0 {
+			what = ""
+		}
+		line(what, "%s", because)
+	}
 	e.Asks.text(line)
 	return b.String()
-}
-
-// why says why it is this policy.
-func (e *explanation) why(line func(what, format string, args ...any)) {
-	others := e.Routes
-	switch e.By {
-	case "edge":
-		line("because", "the edge names it, which comes before all routes")
-		for _, r := range others {
-			line("", "not looked at: %s (%s), policy %s", r.Route, r.Matches, r.Policy)
-		}
-		return
-	case "default":
-		line("because", "no route matches")
-		return
-	}
-	line("because", "%s matches: %s", others[0].Route, others[0].Matches)
-	for _, r := range others[1:] {
-		if r.Behind == "" {
-			line("", "as does %s, which is equal", r.Route)
-			continue
-		}
-		line("", "its %s before %s (%s), policy %s", more(r.Behind), r.Route, r.Matches, r.Policy)
-	}
-}
-
-// more completes what decides between two routes to a part of a sentence.
-func more(what string) string {
-	if what == "methods" {
-		return "methods come"
-	}
-	return what + " comes"
 }
 
 func (a *asks) text(line func(what, format string, args ...any)) {

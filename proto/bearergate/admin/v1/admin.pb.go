@@ -1553,6 +1553,748 @@ func (x *Decision) GetClient() string {
 	return ""
 }
 
+// ExplainRequest names a token, and a request that has it.
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which token.
+	//
+	// Types that are valid to be assigned to Which:
+	//
+	//	*ExplainRequest_Token
+	//	*ExplainRequest_Fingerprint
+	Which isExplainRequest_Which `protobuf_oneof:"which"`
+	// The listener that is asked; without it the first one for proxies.
+	Listener string `protobuf:"bytes,3,opt,name=listener,proto3" json:"listener,omitempty"`
+	// The request's method; without it GET.
+	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	// Its host.
+	Host string `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	// Its path, as it is sent; without it no request is known, and the policy is the one below.
+	Path string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
+	// The policy, if the edge names one, or if no request is known; without it the default one of the listener.
+	Policy string `protobuf:"bytes,7,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Ask the verifier if no answer is remembered, as for a request. The log says who did.
+	Ask           bool `protobuf:"varint,8,opt,name=ask,proto3" json:"ask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ExplainRequest) GetWhich() isExplainRequest_Which {
+	if x != nil {
+		return x.Which
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetToken() string {
+	if x != nil {
+		if x, ok := x.Which.(*ExplainRequest_Token); ok {
+			return x.Token
+		}
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetFingerprint() string {
+	if x != nil {
+		if x, ok := x.Which.(*ExplainRequest_Fingerprint); ok {
+			return x.Fingerprint
+		}
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetListener() string {
+	if x != nil {
+		return x.Listener
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetAsk() bool {
+	if x != nil {
+		return x.Ask
+	}
+	return false
+}
+
+type isExplainRequest_Which interface {
+	isExplainRequest_Which()
+}
+
+type ExplainRequest_Token struct {
+	// The bare token, or the whole value of an Authorization header.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3,oneof"`
+}
+
+type ExplainRequest_Fingerprint struct {
+	// Its fingerprint, as this gateway's log has it.
+	Fingerprint string `protobuf:"bytes,2,opt,name=fingerprint,proto3,oneof"`
+}
+
+func (*ExplainRequest_Token) isExplainRequest_Which() {}
+
+func (*ExplainRequest_Fingerprint) isExplainRequest_Which() {}
+
+// ExplainResponse is what is known.
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token's fingerprint; none if the token cannot be read.
+	Fingerprint string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// What is wrong with the credential, in words; empty if it can be read, or only the fingerprint is known.
+	Fault string `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	// opaque or jwt; empty if only the fingerprint is known.
+	Form string `protobuf:"bytes,3,opt,name=form,proto3" json:"form,omitempty"`
+	// When the token itself says that it ends, if it is a JWT that does. Nobody has checked that.
+	Expires *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"`
+	// The denial in force, if there is one.
+	Denial *Denial `protobuf:"bytes,5,opt,name=denial,proto3" json:"denial,omitempty"`
+	// The listener that was asked.
+	Listener string `protobuf:"bytes,6,opt,name=listener,proto3" json:"listener,omitempty"`
+	// The policy that decides; empty if there is none.
+	Policy string `protobuf:"bytes,7,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Why it is that policy, line by line.
+	Because []string `protobuf:"bytes,8,rep,name=because,proto3" json:"because,omitempty"`
+	// What the policy requires besides a good token, line by line.
+	Requires []string `protobuf:"bytes,9,rep,name=requires,proto3" json:"requires,omitempty"`
+	// What the policy's verifiers remember of the token, in the order in which they are asked. Without a token, only how they stand.
+	Remembered []*Remembered `protobuf:"bytes,10,rep,name=remembered,proto3" json:"remembered,omitempty"`
+	// What the request gets; missing if only the fingerprint is known, and its token is not denied.
+	Answer *Answer `protobuf:"bytes,11,opt,name=answer,proto3" json:"answer,omitempty"`
+	// What was decided of this token lately, the last first: of decisions that are alike the last one, and of allowed requests not all.
+	Recent []*Decision `protobuf:"bytes,12,rep,name=recent,proto3" json:"recent,omitempty"`
+	// How often it was refused since it is remembered for that.
+	RefusedLately uint64 `protobuf:"varint,13,opt,name=refused_lately,json=refusedLately,proto3" json:"refused_lately,omitempty"`
+	// What whoever sends the request should do, by the answer or else the last refusal; missing if there is nothing to do.
+	Advice *Advice `protobuf:"bytes,14,opt,name=advice,proto3" json:"advice,omitempty"`
+	// What is not known, and why, line by line.
+	Unknown       []string `protobuf:"bytes,15,rep,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ExplainResponse) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetForm() string {
+	if x != nil {
+		return x.Form
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetDenial() *Denial {
+	if x != nil {
+		return x.Denial
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetListener() string {
+	if x != nil {
+		return x.Listener
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetBecause() []string {
+	if x != nil {
+		return x.Because
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRequires() []string {
+	if x != nil {
+		return x.Requires
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRemembered() []*Remembered {
+	if x != nil {
+		return x.Remembered
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetAnswer() *Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRecent() []*Decision {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRefusedLately() uint64 {
+	if x != nil {
+		return x.RefusedLately
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetAdvice() *Advice {
+	if x != nil {
+		return x.Advice
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetUnknown() []string {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
+// Remembered is what a verifier's cache has of a token.
+type Remembered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The verifier's name.
+	Verifier string `protobuf:"bytes,1,opt,name=verifier,proto3" json:"verifier,omitempty"`
+	// good, refused, ended (there was an answer, and it is used no more) or nothing; empty without a token.
+	Answer string `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	// The part of the cache: good, for tokens that were at some time, or refused.
+	Part string `protobuf:"bytes,3,opt,name=part,proto3" json:"part,omitempty"`
+	// When the answer was given.
+	Learnt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=learnt,proto3" json:"learnt,omitempty"`
+	// Until when it is used.
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Until when it may be used while nobody can tell.
+	StaleUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=stale_until,json=staleUntil,proto3" json:"stale_until,omitempty"`
+	// Whether a call is under way, or its answer on its way into the cache.
+	CallUnderWay bool `protobuf:"varint,7,opt,name=call_under_way,json=callUnderWay,proto3" json:"call_under_way,omitempty"`
+	// closed, open (no call is made) or half_open (one call tries).
+	Breaker       string `protobuf:"bytes,8,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Remembered) Reset() {
+	*x = Remembered{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Remembered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Remembered) ProtoMessage() {}
+
+func (x *Remembered) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Remembered.ProtoReflect.Descriptor instead.
+func (*Remembered) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Remembered) GetVerifier() string {
+	if x != nil {
+		return x.Verifier
+	}
+	return ""
+}
+
+func (x *Remembered) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *Remembered) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *Remembered) GetLearnt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Learnt
+	}
+	return nil
+}
+
+func (x *Remembered) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Remembered) GetStaleUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StaleUntil
+	}
+	return nil
+}
+
+func (x *Remembered) GetCallUnderWay() bool {
+	if x != nil {
+		return x.CallUnderWay
+	}
+	return false
+}
+
+func (x *Remembered) GetBreaker() string {
+	if x != nil {
+		return x.Breaker
+	}
+	return ""
+}
+
+// Answer is what a request gets.
+type Answer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it is known. If not, a verifier would be asked; what follows is missing then.
+	Known bool `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	// The reason, as in the log.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// allow, unauthorized, forbidden, refused or unavailable.
+	Outcome string `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Where the answer about the token comes from; empty if there is none.
+	Source string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	// What the log would say as detail.
+	Detail string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Whether it is refused and let through all the same, because the policy is in shadow.
+	Shadow bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// The HTTP status that the caller gets if the request does not go on to the API, else 200.
+	Status uint32 `protobuf:"varint,7,opt,name=status,proto3" json:"status,omitempty"`
+	// The header lines of a refusal.
+	Header []*HeaderLine `protobuf:"bytes,8,rep,name=header,proto3" json:"header,omitempty"`
+	// The body of a refusal.
+	Body          string `protobuf:"bytes,9,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Answer) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *Answer) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Answer) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Answer) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Answer) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Answer) GetShadow() bool {
+	if x != nil {
+		return x.Shadow
+	}
+	return false
+}
+
+func (x *Answer) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Answer) GetHeader() []*HeaderLine {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *Answer) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+// HeaderLine is a line of a header.
+type HeaderLine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The value.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderLine) Reset() {
+	*x = HeaderLine{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderLine) ProtoMessage() {}
+
+func (x *HeaderLine) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderLine.ProtoReflect.Descriptor instead.
+func (*HeaderLine) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *HeaderLine) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderLine) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Advice is what whoever sends a request should do.
+type Advice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In English.
+	English string `protobuf:"bytes,1,opt,name=english,proto3" json:"english,omitempty"`
+	// In German.
+	German        string `protobuf:"bytes,2,opt,name=german,proto3" json:"german,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Advice) Reset() {
+	*x = Advice{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Advice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Advice) ProtoMessage() {}
+
+func (x *Advice) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Advice.ProtoReflect.Descriptor instead.
+func (*Advice) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Advice) GetEnglish() string {
+	if x != nil {
+		return x.English
+	}
+	return ""
+}
+
+func (x *Advice) GetGerman() string {
+	if x != nil {
+		return x.German
+	}
+	return ""
+}
+
+// GetConfigurationRequest asks for the configuration in force.
+type GetConfigurationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationRequest) Reset() {
+	*x = GetConfigurationRequest{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationRequest) ProtoMessage() {}
+
+func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigurationRequest) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+// GetConfigurationResponse is the configuration in force.
+type GetConfigurationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it stands; empty if it was never a file.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// All fields in YAML, those with a default value, too, and where each comes from. Secrets are hidden.
+	Yaml          string `protobuf:"bytes,2,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationResponse) Reset() {
+	*x = GetConfigurationResponse{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationResponse) ProtoMessage() {}
+
+func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationResponse.ProtoReflect.Descriptor instead.
+func (*GetConfigurationResponse) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetConfigurationResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *GetConfigurationResponse) GetYaml() string {
+	if x != nil {
+		return x.Yaml
+	}
+	return ""
+}
+
 // ReloadRequest asks for the configuration to be read again.
 type ReloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1562,7 +2304,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +2316,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +2329,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 // ReloadResponse says what came of it.
@@ -1601,7 +2343,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +2355,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +2368,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReloadResponse) GetReload() *Reload {
@@ -1647,7 +2389,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +2401,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +2414,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ForgetRequest) GetToken() string {
@@ -1693,7 +2435,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +2447,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +2460,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ForgetResponse) GetFingerprint() string {
@@ -1748,7 +2490,7 @@ type DenyRequest struct {
 
 func (x *DenyRequest) Reset() {
 	*x = DenyRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +2502,7 @@ func (x *DenyRequest) String() string {
 func (*DenyRequest) ProtoMessage() {}
 
 func (x *DenyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +2515,7 @@ func (x *DenyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyRequest.ProtoReflect.Descriptor instead.
 func (*DenyRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DenyRequest) GetWhich() isDenyRequest_Which {
@@ -1844,7 +2586,7 @@ type DenyResponse struct {
 
 func (x *DenyResponse) Reset() {
 	*x = DenyResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2598,7 @@ func (x *DenyResponse) String() string {
 func (*DenyResponse) ProtoMessage() {}
 
 func (x *DenyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2611,7 @@ func (x *DenyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyResponse.ProtoReflect.Descriptor instead.
 func (*DenyResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DenyResponse) GetDenial() *Denial {
@@ -1898,7 +2640,7 @@ type Denial struct {
 
 func (x *Denial) Reset() {
 	*x = Denial{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2652,7 @@ func (x *Denial) String() string {
 func (*Denial) ProtoMessage() {}
 
 func (x *Denial) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2665,7 @@ func (x *Denial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Denial.ProtoReflect.Descriptor instead.
 func (*Denial) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Denial) GetFingerprint() string {
@@ -1970,7 +2712,7 @@ type ListDenialsRequest struct {
 
 func (x *ListDenialsRequest) Reset() {
 	*x = ListDenialsRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2724,7 @@ func (x *ListDenialsRequest) String() string {
 func (*ListDenialsRequest) ProtoMessage() {}
 
 func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2737,7 @@ func (x *ListDenialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsRequest.ProtoReflect.Descriptor instead.
 func (*ListDenialsRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 // ListDenialsResponse lists them.
@@ -2011,7 +2753,7 @@ type ListDenialsResponse struct {
 
 func (x *ListDenialsResponse) Reset() {
 	*x = ListDenialsResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2765,7 @@ func (x *ListDenialsResponse) String() string {
 func (*ListDenialsResponse) ProtoMessage() {}
 
 func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2778,7 @@ func (x *ListDenialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDenialsResponse.ProtoReflect.Descriptor instead.
 func (*ListDenialsResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListDenialsResponse) GetDenials() []*Denial {
@@ -2070,7 +2812,7 @@ type SetLogRequest struct {
 
 func (x *SetLogRequest) Reset() {
 	*x = SetLogRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2824,7 @@ func (x *SetLogRequest) String() string {
 func (*SetLogRequest) ProtoMessage() {}
 
 func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2837,7 @@ func (x *SetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogRequest.ProtoReflect.Descriptor instead.
 func (*SetLogRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetLogRequest) GetLevel() string {
@@ -2141,7 +2883,7 @@ type SetLogResponse struct {
 
 func (x *SetLogResponse) Reset() {
 	*x = SetLogResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2895,7 @@ func (x *SetLogResponse) String() string {
 func (*SetLogResponse) ProtoMessage() {}
 
 func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2908,7 @@ func (x *SetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogResponse.ProtoReflect.Descriptor instead.
 func (*SetLogResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 // ResetBreakerRequest names the verifier.
@@ -2180,7 +2922,7 @@ type ResetBreakerRequest struct {
 
 func (x *ResetBreakerRequest) Reset() {
 	*x = ResetBreakerRequest{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2934,7 @@ func (x *ResetBreakerRequest) String() string {
 func (*ResetBreakerRequest) ProtoMessage() {}
 
 func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2947,7 @@ func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerRequest.ProtoReflect.Descriptor instead.
 func (*ResetBreakerRequest) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ResetBreakerRequest) GetVerifier() string {
@@ -2224,7 +2966,7 @@ type ResetBreakerResponse struct {
 
 func (x *ResetBreakerResponse) Reset() {
 	*x = ResetBreakerResponse{}
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2978,7 @@ func (x *ResetBreakerResponse) String() string {
 func (*ResetBreakerResponse) ProtoMessage() {}
 
 func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2991,7 @@ func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerResponse.ProtoReflect.Descriptor instead.
 func (*ResetBreakerResponse) Descriptor() ([]byte, []int) {
-	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 var File_bearergate_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -2375,7 +3117,68 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x04host\x18\f \x01(\tR\x04host\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\r \x01(\tR\trequestId\x12\x16\n" +
-	"\x06client\x18\x0e \x01(\tR\x06client\"\x0f\n" +
+	"\x06client\x18\x0e \x01(\tR\x06client\"\xdb\x01\n" +
+	"\x0eExplainRequest\x12\x16\n" +
+	"\x05token\x18\x01 \x01(\tH\x00R\x05token\x12\"\n" +
+	"\vfingerprint\x18\x02 \x01(\tH\x00R\vfingerprint\x12\x1a\n" +
+	"\blistener\x18\x03 \x01(\tR\blistener\x12\x16\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x12\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\x12\x16\n" +
+	"\x06policy\x18\a \x01(\tR\x06policy\x12\x10\n" +
+	"\x03ask\x18\b \x01(\bR\x03askB\a\n" +
+	"\x05which\"\xd5\x04\n" +
+	"\x0fExplainResponse\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x14\n" +
+	"\x05fault\x18\x02 \x01(\tR\x05fault\x12\x12\n" +
+	"\x04form\x18\x03 \x01(\tR\x04form\x124\n" +
+	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x123\n" +
+	"\x06denial\x18\x05 \x01(\v2\x1b.bearergate.admin.v1.DenialR\x06denial\x12\x1a\n" +
+	"\blistener\x18\x06 \x01(\tR\blistener\x12\x16\n" +
+	"\x06policy\x18\a \x01(\tR\x06policy\x12\x18\n" +
+	"\abecause\x18\b \x03(\tR\abecause\x12\x1a\n" +
+	"\brequires\x18\t \x03(\tR\brequires\x12?\n" +
+	"\n" +
+	"remembered\x18\n" +
+	" \x03(\v2\x1f.bearergate.admin.v1.RememberedR\n" +
+	"remembered\x123\n" +
+	"\x06answer\x18\v \x01(\v2\x1b.bearergate.admin.v1.AnswerR\x06answer\x125\n" +
+	"\x06recent\x18\f \x03(\v2\x1d.bearergate.admin.v1.DecisionR\x06recent\x12%\n" +
+	"\x0erefused_lately\x18\r \x01(\x04R\rrefusedLately\x123\n" +
+	"\x06advice\x18\x0e \x01(\v2\x1b.bearergate.admin.v1.AdviceR\x06advice\x12\x18\n" +
+	"\aunknown\x18\x0f \x03(\tR\aunknown\"\xb7\x02\n" +
+	"\n" +
+	"Remembered\x12\x1a\n" +
+	"\bverifier\x18\x01 \x01(\tR\bverifier\x12\x16\n" +
+	"\x06answer\x18\x02 \x01(\tR\x06answer\x12\x12\n" +
+	"\x04part\x18\x03 \x01(\tR\x04part\x122\n" +
+	"\x06learnt\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06learnt\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12;\n" +
+	"\vstale_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"staleUntil\x12$\n" +
+	"\x0ecall_under_way\x18\a \x01(\bR\fcallUnderWay\x12\x18\n" +
+	"\abreaker\x18\b \x01(\tR\abreaker\"\xfd\x01\n" +
+	"\x06Answer\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\x12\x16\n" +
+	"\x06shadow\x18\x06 \x01(\bR\x06shadow\x12\x16\n" +
+	"\x06status\x18\a \x01(\rR\x06status\x127\n" +
+	"\x06header\x18\b \x03(\v2\x1f.bearergate.admin.v1.HeaderLineR\x06header\x12\x12\n" +
+	"\x04body\x18\t \x01(\tR\x04body\"6\n" +
+	"\n" +
+	"HeaderLine\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\":\n" +
+	"\x06Advice\x12\x18\n" +
+	"\aenglish\x18\x01 \x01(\tR\aenglish\x12\x16\n" +
+	"\x06german\x18\x02 \x01(\tR\x06german\"\x19\n" +
+	"\x17GetConfigurationRequest\"B\n" +
+	"\x18GetConfigurationResponse\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
+	"\x04yaml\x18\x02 \x01(\tR\x04yaml\"\x0f\n" +
 	"\rReloadRequest\"E\n" +
 	"\x0eReloadResponse\x123\n" +
 	"\x06reload\x18\x01 \x01(\v2\x1b.bearergate.admin.v1.ReloadR\x06reload\"%\n" +
@@ -2408,11 +3211,13 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eSetLogResponse\"1\n" +
 	"\x13ResetBreakerRequest\x12\x1a\n" +
 	"\bverifier\x18\x01 \x01(\tR\bverifier\"\x16\n" +
-	"\x14ResetBreakerResponse2\x96\x06\n" +
+	"\x14ResetBreakerResponse2\xdd\a\n" +
 	"\fAdminService\x12Q\n" +
 	"\x06Status\x12\".bearergate.admin.v1.StatusRequest\x1a#.bearergate.admin.v1.StatusResponse\x12W\n" +
 	"\bActivity\x12$.bearergate.admin.v1.ActivityRequest\x1a%.bearergate.admin.v1.ActivityResponse\x12M\n" +
-	"\x04Tail\x12 .bearergate.admin.v1.TailRequest\x1a!.bearergate.admin.v1.TailResponse0\x01\x12Q\n" +
+	"\x04Tail\x12 .bearergate.admin.v1.TailRequest\x1a!.bearergate.admin.v1.TailResponse0\x01\x12T\n" +
+	"\aExplain\x12#.bearergate.admin.v1.ExplainRequest\x1a$.bearergate.admin.v1.ExplainResponse\x12o\n" +
+	"\x10GetConfiguration\x12,.bearergate.admin.v1.GetConfigurationRequest\x1a-.bearergate.admin.v1.GetConfigurationResponse\x12Q\n" +
 	"\x06Reload\x12\".bearergate.admin.v1.ReloadRequest\x1a#.bearergate.admin.v1.ReloadResponse\x12Q\n" +
 	"\x06Forget\x12\".bearergate.admin.v1.ForgetRequest\x1a#.bearergate.admin.v1.ForgetResponse\x12K\n" +
 	"\x04Deny\x12 .bearergate.admin.v1.DenyRequest\x1a!.bearergate.admin.v1.DenyResponse\x12`\n" +
@@ -2432,105 +3237,127 @@ func file_bearergate_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_bearergate_admin_v1_admin_proto_rawDescData
 }
 
-var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_bearergate_admin_v1_admin_proto_goTypes = []any{
-	(*StatusRequest)(nil),         // 0: bearergate.admin.v1.StatusRequest
-	(*StatusResponse)(nil),        // 1: bearergate.admin.v1.StatusResponse
-	(*Configuration)(nil),         // 2: bearergate.admin.v1.Configuration
-	(*Reload)(nil),                // 3: bearergate.admin.v1.Reload
-	(*Listener)(nil),              // 4: bearergate.admin.v1.Listener
-	(*Verifier)(nil),              // 5: bearergate.admin.v1.Verifier
-	(*CachePart)(nil),             // 6: bearergate.admin.v1.CachePart
-	(*ActivityRequest)(nil),       // 7: bearergate.admin.v1.ActivityRequest
-	(*ActivityResponse)(nil),      // 8: bearergate.admin.v1.ActivityResponse
-	(*TopTalkers)(nil),            // 9: bearergate.admin.v1.TopTalkers
-	(*Talker)(nil),                // 10: bearergate.admin.v1.Talker
-	(*ReasonActivity)(nil),        // 11: bearergate.admin.v1.ReasonActivity
-	(*SourceActivity)(nil),        // 12: bearergate.admin.v1.SourceActivity
-	(*Times)(nil),                 // 13: bearergate.admin.v1.Times
-	(*DecisionTimes)(nil),         // 14: bearergate.admin.v1.DecisionTimes
-	(*CallTimes)(nil),             // 15: bearergate.admin.v1.CallTimes
-	(*TailRequest)(nil),           // 16: bearergate.admin.v1.TailRequest
-	(*TailResponse)(nil),          // 17: bearergate.admin.v1.TailResponse
-	(*Decision)(nil),              // 18: bearergate.admin.v1.Decision
-	(*ReloadRequest)(nil),         // 19: bearergate.admin.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 20: bearergate.admin.v1.ReloadResponse
-	(*ForgetRequest)(nil),         // 21: bearergate.admin.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 22: bearergate.admin.v1.ForgetResponse
-	(*DenyRequest)(nil),           // 23: bearergate.admin.v1.DenyRequest
-	(*DenyResponse)(nil),          // 24: bearergate.admin.v1.DenyResponse
-	(*Denial)(nil),                // 25: bearergate.admin.v1.Denial
-	(*ListDenialsRequest)(nil),    // 26: bearergate.admin.v1.ListDenialsRequest
-	(*ListDenialsResponse)(nil),   // 27: bearergate.admin.v1.ListDenialsResponse
-	(*SetLogRequest)(nil),         // 28: bearergate.admin.v1.SetLogRequest
-	(*SetLogResponse)(nil),        // 29: bearergate.admin.v1.SetLogResponse
-	(*ResetBreakerRequest)(nil),   // 30: bearergate.admin.v1.ResetBreakerRequest
-	(*ResetBreakerResponse)(nil),  // 31: bearergate.admin.v1.ResetBreakerResponse
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*StatusRequest)(nil),            // 0: bearergate.admin.v1.StatusRequest
+	(*StatusResponse)(nil),           // 1: bearergate.admin.v1.StatusResponse
+	(*Configuration)(nil),            // 2: bearergate.admin.v1.Configuration
+	(*Reload)(nil),                   // 3: bearergate.admin.v1.Reload
+	(*Listener)(nil),                 // 4: bearergate.admin.v1.Listener
+	(*Verifier)(nil),                 // 5: bearergate.admin.v1.Verifier
+	(*CachePart)(nil),                // 6: bearergate.admin.v1.CachePart
+	(*ActivityRequest)(nil),          // 7: bearergate.admin.v1.ActivityRequest
+	(*ActivityResponse)(nil),         // 8: bearergate.admin.v1.ActivityResponse
+	(*TopTalkers)(nil),               // 9: bearergate.admin.v1.TopTalkers
+	(*Talker)(nil),                   // 10: bearergate.admin.v1.Talker
+	(*ReasonActivity)(nil),           // 11: bearergate.admin.v1.ReasonActivity
+	(*SourceActivity)(nil),           // 12: bearergate.admin.v1.SourceActivity
+	(*Times)(nil),                    // 13: bearergate.admin.v1.Times
+	(*DecisionTimes)(nil),            // 14: bearergate.admin.v1.DecisionTimes
+	(*CallTimes)(nil),                // 15: bearergate.admin.v1.CallTimes
+	(*TailRequest)(nil),              // 16: bearergate.admin.v1.TailRequest
+	(*TailResponse)(nil),             // 17: bearergate.admin.v1.TailResponse
+	(*Decision)(nil),                 // 18: bearergate.admin.v1.Decision
+	(*ExplainRequest)(nil),           // 19: bearergate.admin.v1.ExplainRequest
+	(*ExplainResponse)(nil),          // 20: bearergate.admin.v1.ExplainResponse
+	(*Remembered)(nil),               // 21: bearergate.admin.v1.Remembered
+	(*Answer)(nil),                   // 22: bearergate.admin.v1.Answer
+	(*HeaderLine)(nil),               // 23: bearergate.admin.v1.HeaderLine
+	(*Advice)(nil),                   // 24: bearergate.admin.v1.Advice
+	(*GetConfigurationRequest)(nil),  // 25: bearergate.admin.v1.GetConfigurationRequest
+	(*GetConfigurationResponse)(nil), // 26: bearergate.admin.v1.GetConfigurationResponse
+	(*ReloadRequest)(nil),            // 27: bearergate.admin.v1.ReloadRequest
+	(*ReloadResponse)(nil),           // 28: bearergate.admin.v1.ReloadResponse
+	(*ForgetRequest)(nil),            // 29: bearergate.admin.v1.ForgetRequest
+	(*ForgetResponse)(nil),           // 30: bearergate.admin.v1.ForgetResponse
+	(*DenyRequest)(nil),              // 31: bearergate.admin.v1.DenyRequest
+	(*DenyResponse)(nil),             // 32: bearergate.admin.v1.DenyResponse
+	(*Denial)(nil),                   // 33: bearergate.admin.v1.Denial
+	(*ListDenialsRequest)(nil),       // 34: bearergate.admin.v1.ListDenialsRequest
+	(*ListDenialsResponse)(nil),      // 35: bearergate.admin.v1.ListDenialsResponse
+	(*SetLogRequest)(nil),            // 36: bearergate.admin.v1.SetLogRequest
+	(*SetLogResponse)(nil),           // 37: bearergate.admin.v1.SetLogResponse
+	(*ResetBreakerRequest)(nil),      // 38: bearergate.admin.v1.ResetBreakerRequest
+	(*ResetBreakerResponse)(nil),     // 39: bearergate.admin.v1.ResetBreakerResponse
+	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 41: google.protobuf.Duration
 }
 var file_bearergate_admin_v1_admin_proto_depIdxs = []int32{
-	32, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	33, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	40, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	41, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	2,  // 2: bearergate.admin.v1.StatusResponse.configuration:type_name -> bearergate.admin.v1.Configuration
 	4,  // 3: bearergate.admin.v1.StatusResponse.listeners:type_name -> bearergate.admin.v1.Listener
 	5,  // 4: bearergate.admin.v1.StatusResponse.verifiers:type_name -> bearergate.admin.v1.Verifier
-	32, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
+	40, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
 	3,  // 6: bearergate.admin.v1.Configuration.last_reload:type_name -> bearergate.admin.v1.Reload
-	32, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
-	32, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
+	40, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
+	40, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
 	6,  // 9: bearergate.admin.v1.Verifier.good:type_name -> bearergate.admin.v1.CachePart
 	6,  // 10: bearergate.admin.v1.Verifier.refused:type_name -> bearergate.admin.v1.CachePart
-	32, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
-	33, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
+	40, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
+	41, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
 	11, // 13: bearergate.admin.v1.ActivityResponse.reasons:type_name -> bearergate.admin.v1.ReasonActivity
 	12, // 14: bearergate.admin.v1.ActivityResponse.sources:type_name -> bearergate.admin.v1.SourceActivity
 	14, // 15: bearergate.admin.v1.ActivityResponse.decision_times:type_name -> bearergate.admin.v1.DecisionTimes
 	15, // 16: bearergate.admin.v1.ActivityResponse.call_times:type_name -> bearergate.admin.v1.CallTimes
 	9,  // 17: bearergate.admin.v1.ActivityResponse.top:type_name -> bearergate.admin.v1.TopTalkers
-	33, // 18: bearergate.admin.v1.TopTalkers.window:type_name -> google.protobuf.Duration
+	41, // 18: bearergate.admin.v1.TopTalkers.window:type_name -> google.protobuf.Duration
 	10, // 19: bearergate.admin.v1.TopTalkers.allowed_tokens:type_name -> bearergate.admin.v1.Talker
 	10, // 20: bearergate.admin.v1.TopTalkers.allowed_clients:type_name -> bearergate.admin.v1.Talker
 	10, // 21: bearergate.admin.v1.TopTalkers.allowed_policies:type_name -> bearergate.admin.v1.Talker
 	10, // 22: bearergate.admin.v1.TopTalkers.refused_tokens:type_name -> bearergate.admin.v1.Talker
 	10, // 23: bearergate.admin.v1.TopTalkers.refused_clients:type_name -> bearergate.admin.v1.Talker
 	10, // 24: bearergate.admin.v1.TopTalkers.refused_policies:type_name -> bearergate.admin.v1.Talker
-	33, // 25: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
-	33, // 26: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
+	41, // 25: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
+	41, // 26: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
 	13, // 27: bearergate.admin.v1.DecisionTimes.times:type_name -> bearergate.admin.v1.Times
 	13, // 28: bearergate.admin.v1.CallTimes.times:type_name -> bearergate.admin.v1.Times
 	18, // 29: bearergate.admin.v1.TailResponse.decisions:type_name -> bearergate.admin.v1.Decision
-	32, // 30: bearergate.admin.v1.Decision.at:type_name -> google.protobuf.Timestamp
-	33, // 31: bearergate.admin.v1.Decision.took:type_name -> google.protobuf.Duration
-	3,  // 32: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
-	33, // 33: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
-	25, // 34: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
-	32, // 35: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
-	32, // 36: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
-	25, // 37: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
-	0,  // 38: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
-	7,  // 39: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
-	16, // 40: bearergate.admin.v1.AdminService.Tail:input_type -> bearergate.admin.v1.TailRequest
-	19, // 41: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
-	21, // 42: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
-	23, // 43: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
-	26, // 44: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
-	28, // 45: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
-	30, // 46: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
-	1,  // 47: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
-	8,  // 48: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
-	17, // 49: bearergate.admin.v1.AdminService.Tail:output_type -> bearergate.admin.v1.TailResponse
-	20, // 50: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
-	22, // 51: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
-	24, // 52: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
-	27, // 53: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
-	29, // 54: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
-	31, // 55: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
-	47, // [47:56] is the sub-list for method output_type
-	38, // [38:47] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	40, // 30: bearergate.admin.v1.Decision.at:type_name -> google.protobuf.Timestamp
+	41, // 31: bearergate.admin.v1.Decision.took:type_name -> google.protobuf.Duration
+	40, // 32: bearergate.admin.v1.ExplainResponse.expires:type_name -> google.protobuf.Timestamp
+	33, // 33: bearergate.admin.v1.ExplainResponse.denial:type_name -> bearergate.admin.v1.Denial
+	21, // 34: bearergate.admin.v1.ExplainResponse.remembered:type_name -> bearergate.admin.v1.Remembered
+	22, // 35: bearergate.admin.v1.ExplainResponse.answer:type_name -> bearergate.admin.v1.Answer
+	18, // 36: bearergate.admin.v1.ExplainResponse.recent:type_name -> bearergate.admin.v1.Decision
+	24, // 37: bearergate.admin.v1.ExplainResponse.advice:type_name -> bearergate.admin.v1.Advice
+	40, // 38: bearergate.admin.v1.Remembered.learnt:type_name -> google.protobuf.Timestamp
+	40, // 39: bearergate.admin.v1.Remembered.until:type_name -> google.protobuf.Timestamp
+	40, // 40: bearergate.admin.v1.Remembered.stale_until:type_name -> google.protobuf.Timestamp
+	23, // 41: bearergate.admin.v1.Answer.header:type_name -> bearergate.admin.v1.HeaderLine
+	3,  // 42: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
+	41, // 43: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
+	33, // 44: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
+	40, // 45: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
+	40, // 46: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
+	33, // 47: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
+	0,  // 48: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
+	7,  // 49: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
+	16, // 50: bearergate.admin.v1.AdminService.Tail:input_type -> bearergate.admin.v1.TailRequest
+	19, // 51: bearergate.admin.v1.AdminService.Explain:input_type -> bearergate.admin.v1.ExplainRequest
+	25, // 52: bearergate.admin.v1.AdminService.GetConfiguration:input_type -> bearergate.admin.v1.GetConfigurationRequest
+	27, // 53: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
+	29, // 54: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
+	31, // 55: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
+	34, // 56: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
+	36, // 57: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
+	38, // 58: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
+	1,  // 59: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
+	8,  // 60: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
+	17, // 61: bearergate.admin.v1.AdminService.Tail:output_type -> bearergate.admin.v1.TailResponse
+	20, // 62: bearergate.admin.v1.AdminService.Explain:output_type -> bearergate.admin.v1.ExplainResponse
+	26, // 63: bearergate.admin.v1.AdminService.GetConfiguration:output_type -> bearergate.admin.v1.GetConfigurationResponse
+	28, // 64: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
+	30, // 65: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
+	32, // 66: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
+	35, // 67: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
+	37, // 68: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
+	39, // 69: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
+	59, // [59:70] is the sub-list for method output_type
+	48, // [48:59] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_admin_v1_admin_proto_init() }
@@ -2538,11 +3365,15 @@ func file_bearergate_admin_v1_admin_proto_init() {
 	if File_bearergate_admin_v1_admin_proto != nil {
 		return
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[23].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[19].OneofWrappers = []any{
+		(*ExplainRequest_Token)(nil),
+		(*ExplainRequest_Fingerprint)(nil),
+	}
+	file_bearergate_admin_v1_admin_proto_msgTypes[31].OneofWrappers = []any{
 		(*DenyRequest_Token)(nil),
 		(*DenyRequest_Fingerprint)(nil),
 	}
-	file_bearergate_admin_v1_admin_proto_msgTypes[28].OneofWrappers = []any{
+	file_bearergate_admin_v1_admin_proto_msgTypes[36].OneofWrappers = []any{
 		(*SetLogRequest_AllowedOneIn)(nil),
 	}
 	type x struct{}
@@ -2551,7 +3382,7 @@ func file_bearergate_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_admin_v1_admin_proto_rawDesc), len(file_bearergate_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

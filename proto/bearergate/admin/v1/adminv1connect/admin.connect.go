@@ -34,6 +34,11 @@ const (
 	AdminServiceActivityProcedure = "/bearergate.admin.v1.AdminService/Activity"
 	// AdminServiceTailProcedure is the procedure name of the AdminService's Tail RPC.
 	AdminServiceTailProcedure = "/bearergate.admin.v1.AdminService/Tail"
+	// AdminServiceExplainProcedure is the procedure name of the AdminService's Explain RPC.
+	AdminServiceExplainProcedure = "/bearergate.admin.v1.AdminService/Explain"
+	// AdminServiceGetConfigurationProcedure is the procedure name of the AdminService's
+	// GetConfiguration RPC.
+	AdminServiceGetConfigurationProcedure = "/bearergate.admin.v1.AdminService/GetConfiguration"
 	// AdminServiceReloadProcedure is the procedure name of the AdminService's Reload RPC.
 	AdminServiceReloadProcedure = "/bearergate.admin.v1.AdminService/Reload"
 	// AdminServiceForgetProcedure is the procedure name of the AdminService's Forget RPC.
@@ -68,6 +73,20 @@ var (
 			StreamType: connect.StreamTypeServer,
 			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("Tail"),
 			Procedure:  AdminServiceTailProcedure,
+		}
+	})
+	adminServiceExplainSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("Explain"),
+			Procedure:  AdminServiceExplainProcedure,
+		}
+	})
+	adminServiceGetConfigurationSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("GetConfiguration"),
+			Procedure:  AdminServiceGetConfigurationProcedure,
 		}
 	})
 	adminServiceReloadSpec = sync.OnceValue(func() connect.Spec {
@@ -122,6 +141,10 @@ type AdminServiceClient interface {
 	Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error)
 	// Tail says what is decided, while it is. It ends when the gateway stops, or its listener is made anew.
 	Tail(context.Context, *v1.TailRequest) (AdminServiceTailClientStream, error)
+	// Explain says what a request with a token would get here and now, and why. It asks nobody unless it is told to.
+	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
+	// GetConfiguration says what the configuration in force is, without secrets.
+	GetConfiguration(context.Context, *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error)
 	// Reload has the configuration read again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// Forget removes what is remembered of a token, so that it is asked for when it comes next.
@@ -170,6 +193,10 @@ type AdminServiceHandler interface {
 	Activity(context.Context, *v1.ActivityRequest) (*v1.ActivityResponse, error)
 	// Tail says what is decided, while it is. It ends when the gateway stops, or its listener is made anew.
 	Tail(context.Context, *v1.TailRequest, AdminServiceTailServerStream) error
+	// Explain says what a request with a token would get here and now, and why. It asks nobody unless it is told to.
+	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
+	// GetConfiguration says what the configuration in force is, without secrets.
+	GetConfiguration(context.Context, *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error)
 	// Reload has the configuration read again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// Forget removes what is remembered of a token, so that it is asked for when it comes next.
@@ -192,6 +219,8 @@ func RegisterAdminServiceHandler(server *connect.Server, svc AdminServiceHandler
 		connect.Method{Spec: adminServiceStatusSpec(), Handler: adapter.status},
 		connect.Method{Spec: adminServiceActivitySpec(), Handler: adapter.activity},
 		connect.Method{Spec: adminServiceTailSpec(), Handler: adapter.tail},
+		connect.Method{Spec: adminServiceExplainSpec(), Handler: adapter.explain},
+		connect.Method{Spec: adminServiceGetConfigurationSpec(), Handler: adapter.getConfiguration},
 		connect.Method{Spec: adminServiceReloadSpec(), Handler: adapter.reload},
 		connect.Method{Spec: adminServiceForgetSpec(), Handler: adapter.forget},
 		connect.Method{Spec: adminServiceDenySpec(), Handler: adapter.deny},
@@ -229,6 +258,14 @@ func (UnimplementedAdminServiceHandler) Activity(context.Context, *v1.ActivityRe
 
 func (UnimplementedAdminServiceHandler) Tail(context.Context, *v1.TailRequest, AdminServiceTailServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.Tail is not implemented")
+}
+
+func (UnimplementedAdminServiceHandler) Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.Explain is not implemented")
+}
+
+func (UnimplementedAdminServiceHandler) GetConfiguration(context.Context, *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.GetConfiguration is not implemented")
 }
 
 func (UnimplementedAdminServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
@@ -281,6 +318,22 @@ func (c *adminServiceClient) Tail(ctx context.Context, req *v1.TailRequest) (Adm
 		return AdminServiceTailClientStream{}, err
 	}
 	return AdminServiceTailClientStream{stream: stream}, nil
+}
+
+func (c *adminServiceClient) Explain(ctx context.Context, req *v1.ExplainRequest) (*v1.ExplainResponse, error) {
+	var res v1.ExplainResponse
+	if err := c.client.CallUnary(ctx, adminServiceExplainSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *adminServiceClient) GetConfiguration(ctx context.Context, req *v1.GetConfigurationRequest) (*v1.GetConfigurationResponse, error) {
+	var res v1.GetConfigurationResponse
+	if err := c.client.CallUnary(ctx, adminServiceGetConfigurationSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
 func (c *adminServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest) (*v1.ReloadResponse, error) {
@@ -363,6 +416,30 @@ func (h adminServiceHandler) tail(ctx context.Context, _ connect.Spec, stream co
 		return err
 	}
 	return h.svc.Tail(ctx, &req, AdminServiceTailServerStream{stream: stream})
+}
+
+func (h adminServiceHandler) explain(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ExplainRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Explain(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h adminServiceHandler) getConfiguration(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.GetConfigurationRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.GetConfiguration(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
 }
 
 func (h adminServiceHandler) reload(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {

@@ -1,0 +1,115 @@
+package admin
+
+import (
+	"container/list"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/bearergate/bearergate/gate"
+)
+
+// The bounds of what is remembered of tokens, by their fingerprints.
+const (
+	// maxOnce is of how many that were seen once, maxOften of how many that were seen
+	// again. A flood of tokens that come once pushes out no other.
+	maxOnce, maxOften = 1024, 3072
+	// maxPast is how many decisions are kept of each.
+	maxPast = 4
+)
+
+// Recent remembers what was decided of tokens lately, by their fingerprints: so that
+// somebody who has only that can be told why. Its size is bounded; the token that was
+// seen longest ago goes first. It may be used concurrently.
+type Recent struct {
+	mu    sync.Mutex
+	known map[string]*list.Element
+	// Of *remembered. The one that was seen last is in front.
+	once, often *list.List
+}
+
+// remembered is what was decided of one token.
+type remembered struct {
+	fingerprint string
+	past        []*gate.Event // the last first
+	refused     uint64
+	often       bool
+}
+
+// NewRecent returns one that remembers nothing yet.
+func NewRecent() *Recent {
+	return &Recent{known: map[string]*list.Element{}, once: list.New(), often: list.New()}
+}
+
+// Tell notes a decision. Where the request came from is left out: addresses are not to
+// be kept for so long.
+func (r *Recent) Tell(e *gate.Event) {
+	if e.Fingerprint == noToken {
+		return
+	}
+	one := *e
+	one.Client = netip.Addr{}
+	e = &one
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.known[e.Fingerprint]
+	if at == nil {
+		at = r.once.PushFront(&remembered{fingerprint: e.Fingerprint})
+		r.known[e.Fingerprint] = at
+		r.cut(r.once, maxOnce)
+	} else {
+		at = r.again(at)
+	}
+	l := of(at)
+	if e.Reason.Outcome() != gate.Allow {
+		l.refused++
+	}
+	// Of decisions that are alike the last is enough: another one says more.
+	l.past = slices.DeleteFunc(l.past, func(old *gate.Event) bool {
+		return old.Reason == e.Reason && old.Listener == e.Listener && old.Policy == e.Policy
+	})
+	l.past = slices.Insert(l.past, 0, e)
+	l.past = l.past[:min(len(l.past), maxPast)]
+}
+
+// again moves one that is seen once more to the front of those that were.
+func (r *Recent) again(at *list.Element) *list.Element {
+	l := of(at)
+	if l.often {
+		r.often.MoveToFront(at)
+		return at
+	}
+	l.often = true
+	r.once.Remove(at)
+	at = r.often.PushFront(l)
+	r.known[l.fingerprint] = at
+	r.cut(r.often, maxOften)
+	return at
+}
+
+// cut forgets the last one of too many.
+func (r *Recent) cut(all *list.List, most int) {
+	if all.Len() > most {
+		last := all.Back()
+		all.Remove(last)
+		delete(r.known, of(last).fingerprint)
+	}
+}
+
+func of(at *list.Element) *remembered {
+	l, _ := at.Value.(*remembered)
+	return l
+}
+
+// Of returns what was decided of a token, the last first, and how often it was refused
+// since it is remembered. Of decisions that are alike it is the last one. Of allowed
+// requests not all were noted.
+func (r *Recent) Of(fingerprint string) (past []*gate.Event, refused uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.known[fingerprint]
+	if at == nil {
+		return nil, 0
+	}
+	return slices.Clone(of(at).past), of(at).refused
+}
