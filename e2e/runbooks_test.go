@@ -434,7 +434,7 @@ func (n *night) loadAt(t *testing.T, url string, clients int, every time.Duratio
 }
 
 // whole is how long an alert may take to come or to end.
-const whole = 60 * time.Second
+const whole = slowness * 60 * time.Second
 
 // scraped waits until Prometheus has asked the gateway that runs now.
 func (n *night) scraped(t *testing.T) {
