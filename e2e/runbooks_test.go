@@ -75,10 +75,12 @@ func outages() map[string]outage {
 			"refusals-rising",
 			[]string{"BearergateRefusalsRising"},
 			func(t *testing.T, n *night) {
-				n.start(t, settings{cache: "{max_tokens: 100, invalid_ttl: 1s}"})
+				n.start(t, settings{trust: ", trust: {client: x-real-ip}"})
 				n.load(t, 1, 100*time.Millisecond, n.pool(t, 20))
 				n.quiet(t)
-				end := n.load(t, 2, 100*time.Millisecond, func() []string { return bearerLine(n.run.tokens.invent(40)) })
+				end := n.load(t, 2, 100*time.Millisecond, func() []string {
+					return append(bearerLine(n.run.tokens.invent(40)), "X-Real-IP: 192.0.2.7")
+				})
 				n.woken(t)
 				end()
 				n.over(t)
