@@ -3,7 +3,6 @@ package admin
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -55,6 +54,8 @@ type Controls struct {
 	Configuration func() ([]byte, error)
 	// Policies names the policies of the configuration in force.
 	Policies func() []string
+	// Diagnostics say how the process and its machine are.
+	Diagnostics func() *adminv1.DiagnosticsResponse
 	// Talkers are those who were seen most.
 	Talkers func() []talkers.Top
 }
@@ -225,26 +226,18 @@ func (a *api) Deny(ctx context.Context, r *adminv1.DenyRequest) (*adminv1.DenyRe
 			return nil, connect.NewError(connect.CodeInvalidArgument, "reason: holds the token; it would stand in the log")
 		}
 		if d, err = c.Denials.Deny(t, last, reason, callerOf(ctx)); err != nil {
-			return nil, undenied(err)
+			return nil, connect.NewError(connect.CodeResourceExhausted, err.Error())
 		}
 		c.Forget(t) // it needs no room any more
 	case *adminv1.DenyRequest_Fingerprint:
 		if d, err = c.Denials.DenyFingerprint(which.Fingerprint, last, reason, callerOf(ctx)); err != nil {
-			return nil, undenied(err)
+			return nil, connect.NewError(connect.CodeInvalidArgument, err.Error())
 		}
 	default:
 		return nil, connect.NewError(connect.CodeInvalidArgument, "name the token, or its fingerprint")
 	}
 	a.done(ctx, "deny", attr("token", d.Fingerprint), attr("reason", reason), attr("until", d.Until.UTC().Format(time.RFC3339)))
 	return &adminv1.DenyResponse{Denial: denialMessage(&d)}, nil
-}
-
-// undenied says why a denial was not made.
-func undenied(err error) error {
-	if errors.Is(err, verifier.ErrTooManyDenials) {
-		return connect.NewError(connect.CodeResourceExhausted, err.Error())
-	}
-	return connect.NewError(connect.CodeInvalidArgument, err.Error())
 }
 
 func isControl(r rune) bool {
@@ -329,6 +322,15 @@ func (a *api) ResetBreaker(ctx context.Context, r *adminv1.ResetBreakerRequest) 
 	stages.Reset()
 	a.done(ctx, "reset_breaker", attr("verifier", r.GetVerifier()))
 	return &adminv1.ResetBreakerResponse{}, nil
+}
+
+// Diagnostics implements [adminv1connect.AdminServiceHandler].
+func (a *api) Diagnostics(context.Context, *adminv1.DiagnosticsRequest) (*adminv1.DiagnosticsResponse, error) {
+	c, err := a.controls()
+	if err != nil {
+		return nil, err
+	}
+	return c.Diagnostics(), nil
 }
 
 // done writes that somebody has changed something.

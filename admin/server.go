@@ -78,8 +78,7 @@ func (s *Server) Another(a Access) *Server {
 func newHTTP(handler http.Handler, logger *slog.Logger) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true) // for gRPC
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // for gRPC
 	return &http.Server{
 		Handler:           handler,
 		Protocols:         &protocols,

@@ -29,6 +29,7 @@ func (g *Gateway) controls() *admin.Controls {
 		Explain:       g.explain,
 		Recent:        g.recent,
 		Policies:      func() []string { return policyNames(g.current()) },
+		Diagnostics:   g.diagnostics,
 		Talkers:       g.talkers.Top,
 	}
 }

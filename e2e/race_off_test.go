@@ -2,7 +2,4 @@
 
 package e2e
 
-const (
-	raceDetector = false
-	slowness     = 1
-)
+const raceDetector = false

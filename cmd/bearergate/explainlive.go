@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -194,11 +192,12 @@ func answerText(a *adminv1.Answer, line func(what, format string, args ...any)) 
 	}
 }
 
-// printableText is a text in which other characters than those that can be seen are
-// written out, since they would do something to a terminal.
+// printableText is a text in which quotes are nothing special, and other characters that
+// would do something to a terminal are written out.
 func printableText(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) {
-		return strconv.Quote(text)
+	quoted := printable(strings.ReplaceAll(text, `"`, "'"))
+	if strings.HasPrefix(quoted, `"`) {
+		return printable(text)
 	}
 	return text
 }

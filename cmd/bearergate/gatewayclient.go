@@ -46,8 +46,18 @@ func (r *remote) flags(cmd *cobra.Command) {
 
 // client returns a client, and what ends it. The error is one of wrong use.
 func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, func(), error) {
+	client, base, done, err := r.reach(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, base))), done, nil
+}
+
+// reach returns what speaks HTTP with the gateway, its URL, and what ends that. The
+// error is one of wrong use.
+func (r *remote) reach(cmd *cobra.Command) (_ *http.Client, base string, done func(), err error) {
 	if r.timeout <= 0 {
-		return nil, nil, errors.New("--timeout: give more than 0, for example 3s")
+		return nil, "", nil, errors.New("--timeout: give more than 0, for example 3s")
 	}
 	address := r.address
 	if address == "" {
@@ -59,7 +69,7 @@ func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, 
 	address, secure := strings.CutPrefix(address, "https://")
 	network, where, err := config.ParseAddress(address)
 	if err != nil || network == "systemd" {
-		return nil, nil, errors.New("--admin: is no address; write host:port, unix:/path, or https://host:port")
+		return nil, "", nil, errors.New("--admin: is no address; write host:port, unix:/path, or https://host:port")
 	}
 	transport := &http.Transport{ // no proxy: a gateway is asked by itself
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -67,7 +77,7 @@ func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, 
 		},
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	base := "http://localhost"
+	base = "http://localhost"
 	if network == "tcp" {
 		base = "http://" + where
 		if strings.HasPrefix(where, ":") {
@@ -76,17 +86,17 @@ func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, 
 	}
 	if secure {
 		if transport.TLSClientConfig, err = r.tls(); err != nil {
-			return nil, nil, err
+			return nil, "", nil, err
 		}
 		base = "https" + strings.TrimPrefix(base, "http")
 	} else if r.caFile != "" || r.certFile != "" {
-		return nil, nil, errors.New("--ca-file and --cert-file are for --admin https://host:port")
+		return nil, "", nil, errors.New("--ca-file and --cert-file are for --admin https://host:port")
 	}
 	authorized := roundTripper(transport.RoundTrip)
 	if r.credentialFile != "" {
 		credential, err := readSecret(cmd, "credential", r.credentialFile, "credential-file", "")
 		if err != nil {
-			return nil, nil, err
+			return nil, "", nil, err
 		}
 		authorized = func(req *http.Request) (*http.Response, error) {
 			req = req.Clone(req.Context())
@@ -95,7 +105,7 @@ func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, 
 		}
 	}
 	client := &http.Client{Transport: authorized, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, base))), transport.CloseIdleConnections, nil
+	return client, base, transport.CloseIdleConnections, nil
 }
 
 func (r *remote) tls() (*tls.Config, error) {

@@ -2994,6 +2994,226 @@ func (*ResetBreakerResponse) Descriptor() ([]byte, []int) {
 	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
+// DiagnosticsRequest asks how the process and its machine are.
+type DiagnosticsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnosticsRequest) Reset() {
+	*x = DiagnosticsRequest{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnosticsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnosticsRequest) ProtoMessage() {}
+
+func (x *DiagnosticsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnosticsRequest.ProtoReflect.Descriptor instead.
+func (*DiagnosticsRequest) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+}
+
+// DiagnosticsResponse is how the process and its machine are. It holds nothing of requests, and no secret.
+type DiagnosticsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is known of the program, the process and the machine; what cannot be found out is left out.
+	Facts []*Fact `protobuf:"bytes,1,rep,name=facts,proto3" json:"facts,omitempty"`
+	// The modules that the program is made of, with their versions.
+	Modules []string `protobuf:"bytes,2,rep,name=modules,proto3" json:"modules,omitempty"`
+	// Variables of the environment that matter.
+	Environment   []*Variable `protobuf:"bytes,3,rep,name=environment,proto3" json:"environment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnosticsResponse) Reset() {
+	*x = DiagnosticsResponse{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnosticsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnosticsResponse) ProtoMessage() {}
+
+func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
+func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *DiagnosticsResponse) GetFacts() []*Fact {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+func (x *DiagnosticsResponse) GetModules() []string {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+func (x *DiagnosticsResponse) GetEnvironment() []*Variable {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+// Fact is something that is known.
+type Fact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is about.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fact) Reset() {
+	*x = Fact{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fact) ProtoMessage() {}
+
+func (x *Fact) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fact.ProtoReflect.Descriptor instead.
+func (*Fact) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Fact) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Fact) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Variable is a variable of the environment.
+type Variable struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its value, if that can be no secret.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// Whether the value is not shown.
+	Hidden        bool `protobuf:"varint,3,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Variable) Reset() {
+	*x = Variable{}
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Variable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Variable) ProtoMessage() {}
+
+func (x *Variable) ProtoReflect() protoreflect.Message {
+	mi := &file_bearergate_admin_v1_admin_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Variable.ProtoReflect.Descriptor instead.
+func (*Variable) Descriptor() ([]byte, []int) {
+	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Variable) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Variable) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Variable) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
+}
+
 var File_bearergate_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
@@ -3211,7 +3431,19 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eSetLogResponse\"1\n" +
 	"\x13ResetBreakerRequest\x12\x1a\n" +
 	"\bverifier\x18\x01 \x01(\tR\bverifier\"\x16\n" +
-	"\x14ResetBreakerResponse2\xdd\a\n" +
+	"\x14ResetBreakerResponse\"\x14\n" +
+	"\x12DiagnosticsRequest\"\xa1\x01\n" +
+	"\x13DiagnosticsResponse\x12/\n" +
+	"\x05facts\x18\x01 \x03(\v2\x19.bearergate.admin.v1.FactR\x05facts\x12\x18\n" +
+	"\amodules\x18\x02 \x03(\tR\amodules\x12?\n" +
+	"\venvironment\x18\x03 \x03(\v2\x1d.bearergate.admin.v1.VariableR\venvironment\"0\n" +
+	"\x04Fact\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"L\n" +
+	"\bVariable\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06hidden\x18\x03 \x01(\bR\x06hidden2\xbf\b\n" +
 	"\fAdminService\x12Q\n" +
 	"\x06Status\x12\".bearergate.admin.v1.StatusRequest\x1a#.bearergate.admin.v1.StatusResponse\x12W\n" +
 	"\bActivity\x12$.bearergate.admin.v1.ActivityRequest\x1a%.bearergate.admin.v1.ActivityResponse\x12M\n" +
@@ -3223,7 +3455,8 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x04Deny\x12 .bearergate.admin.v1.DenyRequest\x1a!.bearergate.admin.v1.DenyResponse\x12`\n" +
 	"\vListDenials\x12'.bearergate.admin.v1.ListDenialsRequest\x1a(.bearergate.admin.v1.ListDenialsResponse\x12Q\n" +
 	"\x06SetLog\x12\".bearergate.admin.v1.SetLogRequest\x1a#.bearergate.admin.v1.SetLogResponse\x12c\n" +
-	"\fResetBreaker\x12(.bearergate.admin.v1.ResetBreakerRequest\x1a).bearergate.admin.v1.ResetBreakerResponseBDZBgithub.com/bearergate/bearergate/proto/bearergate/admin/v1;adminv1b\x06proto3"
+	"\fResetBreaker\x12(.bearergate.admin.v1.ResetBreakerRequest\x1a).bearergate.admin.v1.ResetBreakerResponse\x12`\n" +
+	"\vDiagnostics\x12'.bearergate.admin.v1.DiagnosticsRequest\x1a(.bearergate.admin.v1.DiagnosticsResponseBDZBgithub.com/bearergate/bearergate/proto/bearergate/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_bearergate_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -3237,7 +3470,7 @@ func file_bearergate_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_bearergate_admin_v1_admin_proto_rawDescData
 }
 
-var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_bearergate_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),            // 0: bearergate.admin.v1.StatusRequest
 	(*StatusResponse)(nil),           // 1: bearergate.admin.v1.StatusResponse
@@ -3279,85 +3512,93 @@ var file_bearergate_admin_v1_admin_proto_goTypes = []any{
 	(*SetLogResponse)(nil),           // 37: bearergate.admin.v1.SetLogResponse
 	(*ResetBreakerRequest)(nil),      // 38: bearergate.admin.v1.ResetBreakerRequest
 	(*ResetBreakerResponse)(nil),     // 39: bearergate.admin.v1.ResetBreakerResponse
-	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 41: google.protobuf.Duration
+	(*DiagnosticsRequest)(nil),       // 40: bearergate.admin.v1.DiagnosticsRequest
+	(*DiagnosticsResponse)(nil),      // 41: bearergate.admin.v1.DiagnosticsResponse
+	(*Fact)(nil),                     // 42: bearergate.admin.v1.Fact
+	(*Variable)(nil),                 // 43: bearergate.admin.v1.Variable
+	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 45: google.protobuf.Duration
 }
 var file_bearergate_admin_v1_admin_proto_depIdxs = []int32{
-	40, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	41, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	44, // 0: bearergate.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	45, // 1: bearergate.admin.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	2,  // 2: bearergate.admin.v1.StatusResponse.configuration:type_name -> bearergate.admin.v1.Configuration
 	4,  // 3: bearergate.admin.v1.StatusResponse.listeners:type_name -> bearergate.admin.v1.Listener
 	5,  // 4: bearergate.admin.v1.StatusResponse.verifiers:type_name -> bearergate.admin.v1.Verifier
-	40, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
+	44, // 5: bearergate.admin.v1.Configuration.in_force_since:type_name -> google.protobuf.Timestamp
 	3,  // 6: bearergate.admin.v1.Configuration.last_reload:type_name -> bearergate.admin.v1.Reload
-	40, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
-	40, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
+	44, // 7: bearergate.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
+	44, // 8: bearergate.admin.v1.Verifier.breaker_opened:type_name -> google.protobuf.Timestamp
 	6,  // 9: bearergate.admin.v1.Verifier.good:type_name -> bearergate.admin.v1.CachePart
 	6,  // 10: bearergate.admin.v1.Verifier.refused:type_name -> bearergate.admin.v1.CachePart
-	40, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
-	41, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
+	44, // 11: bearergate.admin.v1.ActivityResponse.until:type_name -> google.protobuf.Timestamp
+	45, // 12: bearergate.admin.v1.ActivityResponse.step:type_name -> google.protobuf.Duration
 	11, // 13: bearergate.admin.v1.ActivityResponse.reasons:type_name -> bearergate.admin.v1.ReasonActivity
 	12, // 14: bearergate.admin.v1.ActivityResponse.sources:type_name -> bearergate.admin.v1.SourceActivity
 	14, // 15: bearergate.admin.v1.ActivityResponse.decision_times:type_name -> bearergate.admin.v1.DecisionTimes
 	15, // 16: bearergate.admin.v1.ActivityResponse.call_times:type_name -> bearergate.admin.v1.CallTimes
 	9,  // 17: bearergate.admin.v1.ActivityResponse.top:type_name -> bearergate.admin.v1.TopTalkers
-	41, // 18: bearergate.admin.v1.TopTalkers.window:type_name -> google.protobuf.Duration
+	45, // 18: bearergate.admin.v1.TopTalkers.window:type_name -> google.protobuf.Duration
 	10, // 19: bearergate.admin.v1.TopTalkers.allowed_tokens:type_name -> bearergate.admin.v1.Talker
 	10, // 20: bearergate.admin.v1.TopTalkers.allowed_clients:type_name -> bearergate.admin.v1.Talker
 	10, // 21: bearergate.admin.v1.TopTalkers.allowed_policies:type_name -> bearergate.admin.v1.Talker
 	10, // 22: bearergate.admin.v1.TopTalkers.refused_tokens:type_name -> bearergate.admin.v1.Talker
 	10, // 23: bearergate.admin.v1.TopTalkers.refused_clients:type_name -> bearergate.admin.v1.Talker
 	10, // 24: bearergate.admin.v1.TopTalkers.refused_policies:type_name -> bearergate.admin.v1.Talker
-	41, // 25: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
-	41, // 26: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
+	45, // 25: bearergate.admin.v1.Times.p50:type_name -> google.protobuf.Duration
+	45, // 26: bearergate.admin.v1.Times.p99:type_name -> google.protobuf.Duration
 	13, // 27: bearergate.admin.v1.DecisionTimes.times:type_name -> bearergate.admin.v1.Times
 	13, // 28: bearergate.admin.v1.CallTimes.times:type_name -> bearergate.admin.v1.Times
 	18, // 29: bearergate.admin.v1.TailResponse.decisions:type_name -> bearergate.admin.v1.Decision
-	40, // 30: bearergate.admin.v1.Decision.at:type_name -> google.protobuf.Timestamp
-	41, // 31: bearergate.admin.v1.Decision.took:type_name -> google.protobuf.Duration
-	40, // 32: bearergate.admin.v1.ExplainResponse.expires:type_name -> google.protobuf.Timestamp
+	44, // 30: bearergate.admin.v1.Decision.at:type_name -> google.protobuf.Timestamp
+	45, // 31: bearergate.admin.v1.Decision.took:type_name -> google.protobuf.Duration
+	44, // 32: bearergate.admin.v1.ExplainResponse.expires:type_name -> google.protobuf.Timestamp
 	33, // 33: bearergate.admin.v1.ExplainResponse.denial:type_name -> bearergate.admin.v1.Denial
 	21, // 34: bearergate.admin.v1.ExplainResponse.remembered:type_name -> bearergate.admin.v1.Remembered
 	22, // 35: bearergate.admin.v1.ExplainResponse.answer:type_name -> bearergate.admin.v1.Answer
 	18, // 36: bearergate.admin.v1.ExplainResponse.recent:type_name -> bearergate.admin.v1.Decision
 	24, // 37: bearergate.admin.v1.ExplainResponse.advice:type_name -> bearergate.admin.v1.Advice
-	40, // 38: bearergate.admin.v1.Remembered.learnt:type_name -> google.protobuf.Timestamp
-	40, // 39: bearergate.admin.v1.Remembered.until:type_name -> google.protobuf.Timestamp
-	40, // 40: bearergate.admin.v1.Remembered.stale_until:type_name -> google.protobuf.Timestamp
+	44, // 38: bearergate.admin.v1.Remembered.learnt:type_name -> google.protobuf.Timestamp
+	44, // 39: bearergate.admin.v1.Remembered.until:type_name -> google.protobuf.Timestamp
+	44, // 40: bearergate.admin.v1.Remembered.stale_until:type_name -> google.protobuf.Timestamp
 	23, // 41: bearergate.admin.v1.Answer.header:type_name -> bearergate.admin.v1.HeaderLine
 	3,  // 42: bearergate.admin.v1.ReloadResponse.reload:type_name -> bearergate.admin.v1.Reload
-	41, // 43: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
+	45, // 43: bearergate.admin.v1.DenyRequest.duration:type_name -> google.protobuf.Duration
 	33, // 44: bearergate.admin.v1.DenyResponse.denial:type_name -> bearergate.admin.v1.Denial
-	40, // 45: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
-	40, // 46: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
+	44, // 45: bearergate.admin.v1.Denial.since:type_name -> google.protobuf.Timestamp
+	44, // 46: bearergate.admin.v1.Denial.until:type_name -> google.protobuf.Timestamp
 	33, // 47: bearergate.admin.v1.ListDenialsResponse.denials:type_name -> bearergate.admin.v1.Denial
-	0,  // 48: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
-	7,  // 49: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
-	16, // 50: bearergate.admin.v1.AdminService.Tail:input_type -> bearergate.admin.v1.TailRequest
-	19, // 51: bearergate.admin.v1.AdminService.Explain:input_type -> bearergate.admin.v1.ExplainRequest
-	25, // 52: bearergate.admin.v1.AdminService.GetConfiguration:input_type -> bearergate.admin.v1.GetConfigurationRequest
-	27, // 53: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
-	29, // 54: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
-	31, // 55: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
-	34, // 56: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
-	36, // 57: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
-	38, // 58: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
-	1,  // 59: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
-	8,  // 60: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
-	17, // 61: bearergate.admin.v1.AdminService.Tail:output_type -> bearergate.admin.v1.TailResponse
-	20, // 62: bearergate.admin.v1.AdminService.Explain:output_type -> bearergate.admin.v1.ExplainResponse
-	26, // 63: bearergate.admin.v1.AdminService.GetConfiguration:output_type -> bearergate.admin.v1.GetConfigurationResponse
-	28, // 64: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
-	30, // 65: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
-	32, // 66: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
-	35, // 67: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
-	37, // 68: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
-	39, // 69: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
-	59, // [59:70] is the sub-list for method output_type
-	48, // [48:59] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	42, // 48: bearergate.admin.v1.DiagnosticsResponse.facts:type_name -> bearergate.admin.v1.Fact
+	43, // 49: bearergate.admin.v1.DiagnosticsResponse.environment:type_name -> bearergate.admin.v1.Variable
+	0,  // 50: bearergate.admin.v1.AdminService.Status:input_type -> bearergate.admin.v1.StatusRequest
+	7,  // 51: bearergate.admin.v1.AdminService.Activity:input_type -> bearergate.admin.v1.ActivityRequest
+	16, // 52: bearergate.admin.v1.AdminService.Tail:input_type -> bearergate.admin.v1.TailRequest
+	19, // 53: bearergate.admin.v1.AdminService.Explain:input_type -> bearergate.admin.v1.ExplainRequest
+	25, // 54: bearergate.admin.v1.AdminService.GetConfiguration:input_type -> bearergate.admin.v1.GetConfigurationRequest
+	27, // 55: bearergate.admin.v1.AdminService.Reload:input_type -> bearergate.admin.v1.ReloadRequest
+	29, // 56: bearergate.admin.v1.AdminService.Forget:input_type -> bearergate.admin.v1.ForgetRequest
+	31, // 57: bearergate.admin.v1.AdminService.Deny:input_type -> bearergate.admin.v1.DenyRequest
+	34, // 58: bearergate.admin.v1.AdminService.ListDenials:input_type -> bearergate.admin.v1.ListDenialsRequest
+	36, // 59: bearergate.admin.v1.AdminService.SetLog:input_type -> bearergate.admin.v1.SetLogRequest
+	38, // 60: bearergate.admin.v1.AdminService.ResetBreaker:input_type -> bearergate.admin.v1.ResetBreakerRequest
+	40, // 61: bearergate.admin.v1.AdminService.Diagnostics:input_type -> bearergate.admin.v1.DiagnosticsRequest
+	1,  // 62: bearergate.admin.v1.AdminService.Status:output_type -> bearergate.admin.v1.StatusResponse
+	8,  // 63: bearergate.admin.v1.AdminService.Activity:output_type -> bearergate.admin.v1.ActivityResponse
+	17, // 64: bearergate.admin.v1.AdminService.Tail:output_type -> bearergate.admin.v1.TailResponse
+	20, // 65: bearergate.admin.v1.AdminService.Explain:output_type -> bearergate.admin.v1.ExplainResponse
+	26, // 66: bearergate.admin.v1.AdminService.GetConfiguration:output_type -> bearergate.admin.v1.GetConfigurationResponse
+	28, // 67: bearergate.admin.v1.AdminService.Reload:output_type -> bearergate.admin.v1.ReloadResponse
+	30, // 68: bearergate.admin.v1.AdminService.Forget:output_type -> bearergate.admin.v1.ForgetResponse
+	32, // 69: bearergate.admin.v1.AdminService.Deny:output_type -> bearergate.admin.v1.DenyResponse
+	35, // 70: bearergate.admin.v1.AdminService.ListDenials:output_type -> bearergate.admin.v1.ListDenialsResponse
+	37, // 71: bearergate.admin.v1.AdminService.SetLog:output_type -> bearergate.admin.v1.SetLogResponse
+	39, // 72: bearergate.admin.v1.AdminService.ResetBreaker:output_type -> bearergate.admin.v1.ResetBreakerResponse
+	41, // 73: bearergate.admin.v1.AdminService.Diagnostics:output_type -> bearergate.admin.v1.DiagnosticsResponse
+	62, // [62:74] is the sub-list for method output_type
+	50, // [50:62] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_bearergate_admin_v1_admin_proto_init() }
@@ -3382,7 +3623,7 @@ func file_bearergate_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bearergate_admin_v1_admin_proto_rawDesc), len(file_bearergate_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

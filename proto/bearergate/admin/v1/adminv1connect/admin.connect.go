@@ -51,6 +51,8 @@ const (
 	AdminServiceSetLogProcedure = "/bearergate.admin.v1.AdminService/SetLog"
 	// AdminServiceResetBreakerProcedure is the procedure name of the AdminService's ResetBreaker RPC.
 	AdminServiceResetBreakerProcedure = "/bearergate.admin.v1.AdminService/ResetBreaker"
+	// AdminServiceDiagnosticsProcedure is the procedure name of the AdminService's Diagnostics RPC.
+	AdminServiceDiagnosticsProcedure = "/bearergate.admin.v1.AdminService/Diagnostics"
 )
 
 var (
@@ -131,6 +133,13 @@ var (
 			Procedure:  AdminServiceResetBreakerProcedure,
 		}
 	})
+	adminServiceDiagnosticsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_bearergate_admin_v1_admin_proto.Services().ByName("AdminService").Methods().ByName("Diagnostics"),
+			Procedure:  AdminServiceDiagnosticsProcedure,
+		}
+	})
 )
 
 // AdminServiceClient is a client for the bearergate.admin.v1.AdminService service.
@@ -157,6 +166,8 @@ type AdminServiceClient interface {
 	SetLog(context.Context, *v1.SetLogRequest) (*v1.SetLogResponse, error)
 	// ResetBreaker has a verifier called again at once.
 	ResetBreaker(context.Context, *v1.ResetBreakerRequest) (*v1.ResetBreakerResponse, error)
+	// Diagnostics says how the process and its machine are, for who has to find a fault.
+	Diagnostics(context.Context, *v1.DiagnosticsRequest) (*v1.DiagnosticsResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the bearergate.admin.v1.AdminService service.
@@ -209,6 +220,8 @@ type AdminServiceHandler interface {
 	SetLog(context.Context, *v1.SetLogRequest) (*v1.SetLogResponse, error)
 	// ResetBreaker has a verifier called again at once.
 	ResetBreaker(context.Context, *v1.ResetBreakerRequest) (*v1.ResetBreakerResponse, error)
+	// Diagnostics says how the process and its machine are, for who has to find a fault.
+	Diagnostics(context.Context, *v1.DiagnosticsRequest) (*v1.DiagnosticsResponse, error)
 }
 
 // RegisterAdminServiceHandler registers svc as the bearergate.admin.v1.AdminService implementation
@@ -227,6 +240,7 @@ func RegisterAdminServiceHandler(server *connect.Server, svc AdminServiceHandler
 		connect.Method{Spec: adminServiceListDenialsSpec(), Handler: adapter.listDenials},
 		connect.Method{Spec: adminServiceSetLogSpec(), Handler: adapter.setLog},
 		connect.Method{Spec: adminServiceResetBreakerSpec(), Handler: adapter.resetBreaker},
+		connect.Method{Spec: adminServiceDiagnosticsSpec(), Handler: adapter.diagnostics},
 	)
 }
 
@@ -290,6 +304,10 @@ func (UnimplementedAdminServiceHandler) SetLog(context.Context, *v1.SetLogReques
 
 func (UnimplementedAdminServiceHandler) ResetBreaker(context.Context, *v1.ResetBreakerRequest) (*v1.ResetBreakerResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.ResetBreaker is not implemented")
+}
+
+func (UnimplementedAdminServiceHandler) Diagnostics(context.Context, *v1.DiagnosticsRequest) (*v1.DiagnosticsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "bearergate.admin.v1.AdminService.Diagnostics is not implemented")
 }
 
 type adminServiceClient struct {
@@ -379,6 +397,14 @@ func (c *adminServiceClient) SetLog(ctx context.Context, req *v1.SetLogRequest) 
 func (c *adminServiceClient) ResetBreaker(ctx context.Context, req *v1.ResetBreakerRequest) (*v1.ResetBreakerResponse, error) {
 	var res v1.ResetBreakerResponse
 	if err := c.client.CallUnary(ctx, adminServiceResetBreakerSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *adminServiceClient) Diagnostics(ctx context.Context, req *v1.DiagnosticsRequest) (*v1.DiagnosticsResponse, error) {
+	var res v1.DiagnosticsResponse
+	if err := c.client.CallUnary(ctx, adminServiceDiagnosticsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -508,6 +534,18 @@ func (h adminServiceHandler) resetBreaker(ctx context.Context, _ connect.Spec, s
 		return err
 	}
 	res, err := h.svc.ResetBreaker(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h adminServiceHandler) diagnostics(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DiagnosticsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Diagnostics(ctx, &req)
 	if err != nil {
 		return err
 	}
