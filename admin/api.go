@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -226,18 +227,26 @@ func (a *api) Deny(ctx context.Context, r *adminv1.DenyRequest) (*adminv1.DenyRe
 			return nil, connect.NewError(connect.CodeInvalidArgument, "reason: holds the token; it would stand in the log")
 		}
 		if d, err = c.Denials.Deny(t, last, reason, callerOf(ctx)); err != nil {
-			return nil, connect.NewError(connect.CodeResourceExhausted, err.Error())
+			return nil, undenied(err)
 		}
 		c.Forget(t) // it needs no room any more
 	case *adminv1.DenyRequest_Fingerprint:
 		if d, err = c.Denials.DenyFingerprint(which.Fingerprint, last, reason, callerOf(ctx)); err != nil {
-			return nil, connect.NewError(connect.CodeInvalidArgument, err.Error())
+			return nil, undenied(err)
 		}
 	default:
 		return nil, connect.NewError(connect.CodeInvalidArgument, "name the token, or its fingerprint")
 	}
 	a.done(ctx, "deny", attr("token", d.Fingerprint), attr("reason", reason), attr("until", d.Until.UTC().Format(time.RFC3339)))
 	return &adminv1.DenyResponse{Denial: denialMessage(&d)}, nil
+}
+
+// undenied says why a denial was not made.
+func undenied(err error) error {
+	if errors.Is(err, verifier.ErrTooManyDenials) {
+		return connect.NewError(connect.CodeResourceExhausted, err.Error())
+	}
+	return connect.NewError(connect.CodeInvalidArgument, err.Error())
 }
 
 func isControl(r rune) bool {

@@ -387,3 +387,21 @@ func TestTheAPIIsNotReadyBeforeItsControls(t *testing.T) {
 		t.Errorf("Status: %v", err)
 	}
 }
+
+// TestWhenTooManyAreDeniedItIsSaidAlike, by token and by fingerprint.
+func TestWhenTooManyAreDeniedItIsSaidAlike(t *testing.T) {
+	o := operate(t, admin.Access{})
+	for i := range 100_000 {
+		if _, err := o.denials.DenyFingerprint(fmt.Sprintf("%012x", i), time.Hour, "x", "y"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, r := range map[string]*adminv1.DenyRequest{
+		"the token":       {Which: &adminv1.DenyRequest_Token{Token: someToken}, Reason: "leaked"},
+		"the fingerprint": {Which: &adminv1.DenyRequest_Fingerprint{Fingerprint: "ffffffffffff"}, Reason: "leaked"},
+	} {
+		if _, err := o.calls().Deny(t.Context(), r); connect.CodeOf(err) != connect.CodeResourceExhausted {
+			t.Errorf("by %s: %v", name, err)
+		}
+	}
+}

@@ -78,7 +78,8 @@ func (s *Server) Another(a Access) *Server {
 func newHTTP(handler http.Handler, logger *slog.Logger) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true) // for gRPC
+	protocols.SetHTTP2(true) // for gRPC
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           handler,
 		Protocols:         &protocols,

@@ -45,13 +45,16 @@ func tlsOptions(t *configv1.Tls) listen.TLSOptions {
 
 func (g *Gateway) loadCertificates(e entry) (*certificates, error) {
 	o := tlsOptions(e.GetTls())
-	if e.kind == ExtAuthz {
+	switch e.kind {
+	case ExtAuthz:
 		// RFC 9113 section 3.2: HTTP/2 over TLS is agreed on by ALPN.
-		o.Protocol, o.NeedProtocol = "h2", true
-	} else {
+		o.Protocols, o.NeedProtocol = []string{"h2"}, true
+	case Admin:
+		o.Protocols = []string{"h2", "http/1.1"} // gRPC, and all else
+	default:
 		// No HTTP/2 here: nginx, Caddy and Envoy's HTTP ext_authz ask over HTTP/1.1, and it would be one more thing that
 		// a stranger can misuse. Many HTTP/1.1 clients name no protocol.
-		o.Protocol = "http/1.1"
+		o.Protocols = []string{"http/1.1"}
 	}
 	read, err := listen.LoadCertificates(o)
 	if err != nil {

@@ -153,6 +153,24 @@ func TestTheDashboardIsWhole(t *testing.T) {
 	}
 }
 
+// TestEveryMetricIsOfUse: who adds one says where operators see it.
+func TestEveryMetricIsOfUse(t *testing.T) {
+	text, _ := readBoard(t)
+	rules, err := os.ReadFile("prometheus/" + rulesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range inMetrics.FindAllSubmatch(page, -1) {
+		if !bytes.Contains(text, row[1]) && !bytes.Contains(rules, row[1]) {
+			t.Errorf("%s is neither on the dashboard nor in a rule; put it where somebody looks", row[1])
+		}
+	}
+}
+
 var (
 	variables = regexp.MustCompile(`\$\{?([a-zA-Z_]+)`)
 	selectors = regexp.MustCompile(`([a-zA-Z_:]+)\{([^}]*)\}`)

@@ -2,4 +2,7 @@
 
 package e2e
 
-const raceDetector = false
+const (
+	raceDetector = false
+	slowness     = 1
+)

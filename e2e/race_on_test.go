@@ -2,5 +2,9 @@
 
 package e2e
 
-// raceDetector says that the tests were built with -race, so the command is too.
-const raceDetector = true
+const (
+	// raceDetector says that the tests were built with -race, so the command is too.
+	raceDetector = true
+	// slowness is how many times as long things take then.
+	slowness = 4
+)

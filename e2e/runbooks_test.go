@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,14 +75,12 @@ func outages() map[string]outage {
 			"refusals-rising",
 			[]string{"BearergateRefusalsRising"},
 			func(t *testing.T, n *night) {
-				n.start(t, settings{cache: "{max_tokens: 100, invalid_ttl: 1s}"})
+				n.start(t, settings{trust: ", trust: {client: x-real-ip}"})
 				n.load(t, 1, 100*time.Millisecond, n.pool(t, 20))
 				n.quiet(t)
-				made := make([]string, 400)
-				for i := range made {
-					made[i] = n.run.tokens.invent(40)
-				}
-				end := n.load(t, 2, 50*time.Millisecond, inTurn(made))
+				end := n.load(t, 2, 100*time.Millisecond, func() []string {
+					return append(bearerLine(n.run.tokens.invent(40)), "X-Real-IP: 192.0.2.7")
+				})
 				n.woken(t)
 				end()
 				n.over(t)
@@ -96,6 +97,25 @@ func outages() map[string]outage {
 				end := n.endpoint.trouble(t, crmnow.Fault{Body: &no})
 				n.woken(t)
 				end()
+				n.over(t)
+			},
+		},
+		"the issuer of tokens goes away": {
+			"keys-not-fetched",
+			[]string{"BearergateKeysNotFetched"},
+			func(t *testing.T, n *night) {
+				issuer, address := newIssuer(t, n.run), n.run.ports.free(t)
+				away := serveKeys(t, issuer, address)
+				n.start(t, settings{
+					policy: "{verifiers: [sso, crm]}",
+					verifiers: fmt.Sprintf("  - {name: sso, jwt: {issuer: %q, audiences: [orders], algorithms: [ES256], keys: {url: \"http://%s/keys\", refresh_every: 1s, pause: 1s}}}\n",
+						issuerName, address),
+				})
+				n.load(t, 1, 100*time.Millisecond, func() []string { return bearerLine(issuer.issue(t, "orders:read")) })
+				n.quiet(t)
+				away()
+				n.woken(t)
+				serveKeys(t, issuer, address)
 				n.over(t)
 			},
 		},
@@ -365,6 +385,29 @@ func (n *night) says(text string) error {
 	return err
 }
 
+// serveKeys shows the keys of an issuer, until it is told to go away or the test ends.
+func serveKeys(t *testing.T, i *issuer, address string) (away func()) {
+	t.Helper()
+	keys, err := os.ReadFile(i.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(keys)
+	}))
+	_ = s.Listener.Close()
+	syscall.ForkLock.RLock() // else a program that is being started may still have the listener from before
+	s.Listener, err = net.Listen("tcp", address)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	away = sync.OnceFunc(s.Close)
+	t.Cleanup(away)
+	return away
+}
+
 // pool returns good tokens, one after the other and again from the first.
 func (n *night) pool(t *testing.T, size int) func() []string {
 	t.Helper()
@@ -434,7 +477,7 @@ func (n *night) loadAt(t *testing.T, url string, clients int, every time.Duratio
 }
 
 // whole is how long an alert may take to come or to end.
-const whole = 60 * time.Second
+const whole = slowness * 60 * time.Second
 
 // scraped waits until Prometheus has asked the gateway that runs now.
 func (n *night) scraped(t *testing.T) {

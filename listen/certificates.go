@@ -34,9 +34,10 @@ type TLSOptions struct {
 	ClientNames []string
 	// MinVersion is the lowest version that is spoken; 0 means TLS 1.2.
 	MinVersion uint16
-	// Protocol is the one that is spoken above TLS, by its name in ALPN (RFC 7301).
-	Protocol string
-	// NeedProtocol refuses clients that do not name it.
+	// Protocols are those that are spoken above TLS, by their names in ALPN (RFC 7301),
+	// the ones that are liked best first.
+	Protocols []string
+	// NeedProtocol refuses clients that name none of them.
 	NeedProtocol bool
 }
 
@@ -220,9 +221,7 @@ func (c *contents) identity(o *TLSOptions) (*identity, error) {
 		Certificates: []tls.Certificate{pair},
 		MinVersion:   max(o.MinVersion, tls.VersionTLS12),
 	}
-	if o.Protocol != "" {
-		config.NextProtos = []string{o.Protocol}
-	}
+	config.NextProtos = slices.Clone(o.Protocols)
 	if o.ClientCAFile != "" {
 		authorities, err := parseCertificates(c.authorities)
 		if err != nil {

@@ -127,7 +127,7 @@ func TestWhoMayComeThroughTheHandshake(t *testing.T) {
 	newest := options
 	newest.MinVersion = tls.VersionTLS13
 	h2 := options
-	h2.Protocol, h2.NeedProtocol = "h2", true
+	h2.Protocols, h2.NeedProtocol = []string{"h2"}, true
 
 	trusting := func(change func(*tls.Config)) *tls.Config {
 		c := &tls.Config{RootCAs: own.Pool(), MinVersion: tls.VersionTLS10} // what is refused, too

@@ -22,7 +22,8 @@ const (
 
 // What is wrong with a denial that is not made.
 var (
-	errTooManyDenials = errors.New("100,000 tokens are denied, no more can be; wait until some have ended")
+	// ErrTooManyDenials: there is no room for another one.
+	ErrTooManyDenials = errors.New("100,000 tokens are denied, no more can be; wait until some have ended")
 	errDenialTooLong  = fmt.Errorf("a token can be denied for at most %v", MaxDenial)
 	errNoFingerprint  = errors.New("a fingerprint is 12 hexadecimal digits, as the log has them")
 )
@@ -48,6 +49,9 @@ type Denials struct {
 	mu            sync.RWMutex
 	byDigest      map[bearer.Digest]*denial
 	byFingerprint map[fingerprint]*denial
+	// cleared is at how many those that have ended are taken out: so that one denial
+	// more costs no look at all of them.
+	cleared int
 }
 
 // fingerprint is a [bearer.Token.RawFingerprint].
@@ -113,12 +117,15 @@ func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (*denial
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	d.from = ds.clock.now()
-	ended := func(old *denial) bool { return !old.inForce(d.from) }
-	maps.DeleteFunc(ds.byDigest, func(_ bearer.Digest, old *denial) bool { return ended(old) })
-	maps.DeleteFunc(ds.byFingerprint, func(_ fingerprint, old *denial) bool { return ended(old) })
+	if len(ds.byDigest)+len(ds.byFingerprint) >= ds.cleared {
+		ended := func(old *denial) bool { return !old.inForce(d.from) }
+		maps.DeleteFunc(ds.byDigest, func(_ bearer.Digest, old *denial) bool { return ended(old) })
+		maps.DeleteFunc(ds.byFingerprint, func(_ fingerprint, old *denial) bool { return ended(old) })
+		ds.cleared = min(max(2*(len(ds.byDigest)+len(ds.byFingerprint)), 16), maxDenials)
+	}
 	_, known := to[key]
 	if full := len(ds.byDigest)+len(ds.byFingerprint) >= maxDenials; full && !known {
-		return nil, errTooManyDenials
+		return nil, ErrTooManyDenials
 	}
 	to[key] = d
 	ds.count.Store(int64(len(ds.byDigest) + len(ds.byFingerprint)))

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bearergate/bearergate/config"
+	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
+	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -82,8 +86,10 @@ Warnings are about what serve takes and nobody means; they stand on standard err
 
 func newConfigShowCommand() *cobra.Command {
 	var file, format string
+	var running bool
+	var r remote
 	cmd := &cobra.Command{
-		Use:   "show --config FILE",
+		Use:   "show (--config FILE | --running)",
 		Short: "Show a configuration as it is in force",
 		Long: `Read a configuration as serve does and show it as it is in force: every default filled in, and behind each value
 where it comes from: the line of the file, the environment, or the default. Nothing is started.
@@ -92,10 +98,16 @@ No secret is shown. Of URLs the user, the password, the values in the query and 
 variables is shown as it was written, with their names, unless it can only be an address, a path, a socket's mode or one of
 a few words.
 
+With --running, have a running gateway show the configuration that is in force there, in YAML.
+
 Exit code 0 if the configuration is good, 2 if not; config check says the same of what is wrong.`,
-		Example: "  bearergate config show --config bearergate.yaml",
-		Args:    noArguments,
+		Example: `  bearergate config show --config bearergate.yaml
+  bearergate config show --running --admin unix:/run/bearergate/admin.sock`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if running {
+				return showRunning(cmd, &r, format)
+			}
 			read, err := config.Read(file)
 			if err != nil {
 				return &ending{exitWrong, err}
@@ -114,7 +126,35 @@ Exit code 0 if the configuration is good, 2 if not; config check says the same o
 			return nil
 		},
 	}
-	configFlag(cmd, &file)
+	f := cmd.Flags()
+	f.StringVarP(&file, "config", "c", "", "the configuration `FILE`")
+	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
+	f.BoolVar(&running, "running", false, "show what is in force in a running gateway")
+	r.flags(cmd)
+	cmd.MarkFlagsOneRequired("config", "running")
+	for _, name := range []string{"running", "admin"} {
+		cmd.MarkFlagsMutuallyExclusive("config", name)
+	}
 	addChoice(cmd, &format, "output", "o", "how to print: yaml or json", "yaml", "json")
 	return cmd
+}
+
+// showRunning shows what is in force in a running gateway.
+func showRunning(cmd *cobra.Command, r *remote, format string) error {
+	if format != "yaml" {
+		return &ending{exitWrong, errors.New("--output: a running gateway shows YAML; leave it out")}
+	}
+	return r.ask(cmd, func(ctx context.Context, c adminv1connect.AdminServiceClient) error {
+		shown, err := c.GetConfiguration(ctx, &adminv1.GetConfigurationRequest{})
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(shown.GetYaml()) {
+			line = strings.TrimSuffix(line, "\n")
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), printableText(line)); err != nil {
+				return &ending{exitUnknown, fmt.Errorf("standard output: %w", err)}
+			}
+		}
+		return nil
+	})
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -192,12 +194,11 @@ func answerText(a *adminv1.Answer, line func(what, format string, args ...any)) 
 	}
 }
 
-// printableText is a text in which quotes are nothing special, and other characters that
-// would do something to a terminal are written out.
+// printableText is a text in which other characters than those that can be seen are
+// written out, since they would do something to a terminal.
 func printableText(text string) string {
-	quoted := printable(strings.ReplaceAll(text, `"`, "'"))
-	if strings.HasPrefix(quoted, `"`) {
-		return printable(text)
+	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) {
+		return strconv.Quote(text)
 	}
 	return text
 }

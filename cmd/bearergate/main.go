@@ -101,6 +101,8 @@ Exit codes: 0 good, 1 the answer is no, 2 wrong use or configuration, 3 could no
 		newForgetCommand(),
 		newDenyCommand(),
 		newReloadCommand(),
+		newLogCommand(),
+		newBreakerCommand(),
 		newSupportBundleCommand(),
 		newConfigCommand(),
 		newCompletionCommand(),

@@ -86,6 +86,9 @@ func statusText(s *adminv1.StatusResponse) string {
 			v.GetRefused().GetEntries(), v.GetRefused().GetMost(), v.GetMisses(), v.GetGood().GetEvicted())
 	}
 	line("denied", "%d tokens", s.GetDenied())
+	if s.GetLogLevel() != "" {
+		line("log", "%s and above", printable(s.GetLogLevel()))
+	}
 	return b.String()
 }
 
@@ -262,4 +265,88 @@ func denialsText(all *adminv1.ListDenialsResponse) string {
 		b.WriteString("no token is denied\n")
 	}
 	return b.String()
+}
+
+func newLogCommand() *cobra.Command {
+	var r remote
+	var as output
+	var level string
+	var allowed uint32
+	cmd := &cobra.Command{
+		Use:   "log [--level WORD] [--allowed-one-in N]",
+		Short: "Change what a running gateway logs",
+		Long: `Change what a running gateway logs, until another configuration comes into force: the least level that is worth a line,
+and of how many allowed requests one gets a line, by chance. What is not given stays as it is; status says the level.`,
+		Example: `  bearergate log --level debug
+  bearergate log --allowed-one-in 1`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			request := &adminv1.SetLogRequest{Level: level}
+			var now []string
+			if level != "" {
+				now = append(now, "lines of the level "+level+" and above")
+			}
+			if cmd.Flags().Changed("allowed-one-in") {
+				request.Allowed = &adminv1.SetLogRequest_AllowedOneIn{AllowedOneIn: allowed}
+				now = append(now, map[bool]string{
+					true: "no allowed requests", false: fmt.Sprintf("one in %d allowed requests", allowed),
+				}[allowed == 0])
+			}
+			if len(now) == 0 {
+				return &ending{exitWrong, errors.New("give --level, --allowed-one-in, or both")}
+			}
+			return r.ask(cmd, func(ctx context.Context, c adminv1connect.AdminServiceClient) error {
+				done, err := c.SetLog(ctx, request)
+				if err != nil {
+					return err
+				}
+				return as.printMessage(cmd, done, "logged from now on: "+strings.Join(now, ", ")+"\n")
+			})
+		},
+	}
+	r.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&level, "level", "", "the least level that is logged, a `WORD`: debug, info, warn or error")
+	f.Uint32Var(&allowed, "allowed-one-in", 0, "of how many allowed requests one is logged, `N`; 0 for none")
+	must(cmd.RegisterFlagCompletionFunc("level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp)))
+	as.flag(cmd)
+	return cmd
+}
+
+func newBreakerCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "breaker",
+		Short:   "Act on the breakers of a running gateway",
+		Example: "  bearergate breaker reset --verifier crm",
+	}
+	cmd.AddCommand(newBreakerResetCommand())
+	return onlySubcommands(cmd)
+}
+
+func newBreakerResetCommand() *cobra.Command {
+	var r remote
+	var as output
+	var name string
+	cmd := &cobra.Command{
+		Use:   "reset --verifier NAME",
+		Short: "Have a running gateway call a verifier again at once",
+		Long: `Have a running gateway call a verifier again at once, though its breaker is open or it asked to be left alone. If it
+still gives no answers, the breaker opens again. status says how breakers stand.`,
+		Example: "  bearergate breaker reset --verifier crm",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return r.ask(cmd, func(ctx context.Context, c adminv1connect.AdminServiceClient) error {
+				done, err := c.ResetBreaker(ctx, &adminv1.ResetBreakerRequest{Verifier: name})
+				if err != nil {
+					return err
+				}
+				return as.printMessage(cmd, done, "called again from now on: "+printable(name)+"\n")
+			})
+		},
+	}
+	r.flags(cmd)
+	cmd.Flags().StringVar(&name, "verifier", "", "the verifier's `NAME` in the configuration")
+	must(cmd.MarkFlagRequired("verifier"))
+	as.flag(cmd)
+	return cmd
 }

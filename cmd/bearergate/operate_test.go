@@ -83,9 +83,28 @@ func TestAGatewayIsOperated(t *testing.T) {
 	}
 	mustGet(t, faces, "/auth", leaked, http.StatusUnauthorized)
 
+	shown := bearergate("", exitGood, "config", "show", "--running")
+	if !strings.Contains(shown, "valid_ttl: 20s # line ") || !strings.Contains(shown, "invalid_ttl: 10s # default\n") {
+		t.Errorf("config show --running says\n%s", shown)
+	}
+	if got := bearergate("", exitGood, "breaker", "reset", "--verifier", "crm"); got != "called again from now on: crm\n" {
+		t.Errorf("breaker reset says %s", got)
+	}
+	bearergate("", exitWrong, "breaker", "reset", "--verifier", "nobody")
+	if got := bearergate("", exitGood, "log", "--level", "error", "--allowed-one-in", "0"); got != "logged from now on: lines of the level error and above, no allowed requests\n" {
+		t.Errorf("log says %s", got)
+	}
+	if got := bearergate("", exitGood, "status"); !strings.Contains(got, "log            error and above\n") {
+		t.Errorf("status says %s", got)
+	}
+	bearergate("", exitWrong, "log", "--level", "loud")
+	if got := bearergate("", exitGood, "log", "--allowed-one-in", "7", "--level", "info"); !strings.Contains(got, "one in 7 allowed requests") {
+		t.Errorf("log says %s", got)
+	}
+
 	log := g.err.String()
 	expectHidden(t, log, leaked, wild)
-	for _, called := range []string{"forget", "deny", "reload"} {
+	for _, called := range []string{"forget", "deny", "reload", "reset_breaker", "set_log"} {
 		if !strings.Contains(log, `"call":"`+called+`"`) {
 			t.Errorf("the log does not tell of %s", called)
 		}

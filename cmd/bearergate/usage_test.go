@@ -58,7 +58,10 @@ func TestWrongUseEndsWithTwoAndOneLine(t *testing.T) {
 		"serve bearergate.yaml":                "this command takes flags and no arguments; see bearergate serve --help",
 		"config check":                         `required flag(s) "config" not set; see bearergate config check --help`,
 		"config check -o yaml":                 "write one of text, json; see bearergate config check --help",
-		"config show":                          `required flag(s) "config" not set; see bearergate config show --help`,
+		"config show":                          "at least one of the flags in the group [config running] is required; see bearergate config show --help",
+		"config show --running -o json":        "--output: a running gateway shows YAML; leave it out",
+		"log":                                  "give --level, --allowed-one-in, or both",
+		"breaker reset":                        `required flag(s) "verifier" not set; see bearergate breaker reset --help`,
 		"config show -o text":                  "write one of yaml, json; see bearergate config show --help",
 		"config init":                          "no flags, and no terminal to ask at; give for example --edge envoy; see bearergate config init --help",
 		"config init --edge x":                 "write one of envoy, envoy-http, nginx, caddy; see bearergate config init --help",
@@ -160,8 +163,8 @@ func TestCompletionScriptsAreWhatTheShellsUnderstand(t *testing.T) {
 
 func TestCompletionKnowsCommands(t *testing.T) {
 	for line, want := range map[string]string{
-		"":             "completion config deny emulate explain forget help quickstart reload serve status support-bundle tail token verify version",
-		"help ":        "completion config deny emulate explain forget quickstart reload serve status support-bundle tail token verify version",
+		"":             "breaker completion config deny emulate explain forget help log quickstart reload serve status support-bundle tail token verify version",
+		"help ":        "breaker completion config deny emulate explain forget log quickstart reload serve status support-bundle tail token verify version",
 		"help config ": "check init show",
 		"config ":      "check init show",
 		"serve ":       "",
