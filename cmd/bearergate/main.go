@@ -98,6 +98,7 @@ Exit codes: 0 good, 1 the answer is no, 2 wrong use or configuration, 3 could no
 		newExplainCommand(),
 		newStatusCommand(),
 		newTailCommand(),
+		newTopCommand(),
 		newForgetCommand(),
 		newDenyCommand(),
 		newReloadCommand(),

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -129,6 +130,68 @@ func TestTailIsColouredOnATerminal(t *testing.T) {
 			p.signal(t, syscall.SIGINT)
 			if text := p.told(t, "valid"); strings.Contains(text, "\x1b[32mallow") != colour || strings.Contains(text, "\x1b") != colour {
 				t.Errorf("coloured: %t\n%s", !colour, text)
+			}
+		})
+	}
+}
+
+// TestTopDrawsOnATerminal what goes on, as wide as that is, until q.
+func TestTopDrawsOnATerminal(t *testing.T) {
+	t.Parallel()
+	e := endpoint(t)
+	g := serve(t, nil, onLoopback(e.URL()))
+	good := token(t, e)
+	for name, test := range map[string]struct {
+		columns     uint16
+		environment string
+		end         func(p *program, controller *os.File)
+		missing     string
+	}{
+		"wide, q":      {120, "NO_COLOR=", func(_ *program, c *os.File) { _, _ = c.WriteString("q") }, ""},
+		"wide, Ctrl-C": {120, "NO_COLOR=1", func(_ *program, c *os.File) { _, _ = c.WriteString("\x03") }, "\x1b[32m"},
+		"narrow, TERM": {30, "NO_COLOR=1", func(p *program, _ *os.File) { p.signal(t, syscall.SIGTERM) }, "measured"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := command("top", "--admin", g.address["admin"], "--interval", "100ms")
+			p.Env = append(p.Env, test.environment, "TERM=xterm-256color")
+			controller, terminal := openTerminal(t)
+			if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: test.columns}); err != nil {
+				t.Fatal(err)
+			}
+			p.Stdin, p.Stdout, p.Stderr = terminal, terminal, terminal
+			p.run(t)
+			read := make(chan struct{})
+			go func() {
+				defer close(read)
+				_, _ = io.Copy(p.err, controller) // ends with EIO when the program has ended
+			}()
+			p.await(t, "picture", p.err, func(text string) bool {
+				return strings.Contains(text, "\x1b[?1049h") && strings.Contains(text, "decisions/s")
+			})
+			eventually(t, "reason", func() error {
+				mustGet(t, g.address["auth_request"], "/auth", good, http.StatusOK)
+				if !strings.Contains(p.err.String(), "valid") {
+					return io.ErrUnexpectedEOF
+				}
+				return nil
+			})
+			test.end(p, controller)
+			if code := p.code(t); code != exitGood {
+				t.Errorf("it ended with %d", code)
+			}
+			eventually(t, "screen from before", func() error {
+				if !strings.Contains(p.err.String(), "\x1b[?1049l") {
+					return io.ErrUnexpectedEOF
+				}
+				return nil
+			})
+			_ = terminal.Close()
+			<-read
+			text := p.err.String()
+			expectHidden(t, text, good)
+			if test.missing != "" && strings.Contains(text, test.missing) {
+				t.Errorf("it draws %q", test.missing)
 			}
 		})
 	}

@@ -61,6 +61,7 @@ func TestWrongUseEndsWithTwoAndOneLine(t *testing.T) {
 		"config show":                          "at least one of the flags in the group [config running] is required; see bearergate config show --help",
 		"config show --running -o json":        "--output: a running gateway shows YAML; leave it out",
 		"log":                                  "give --level, --allowed-one-in, or both",
+		"top --interval 0s":                    "--interval: give 100ms to 1m",
 		"breaker reset":                        `required flag(s) "verifier" not set; see bearergate breaker reset --help`,
 		"config show -o text":                  "write one of yaml, json; see bearergate config show --help",
 		"config init":                          "no flags, and no terminal to ask at; give for example --edge envoy; see bearergate config init --help",
@@ -163,8 +164,8 @@ func TestCompletionScriptsAreWhatTheShellsUnderstand(t *testing.T) {
 
 func TestCompletionKnowsCommands(t *testing.T) {
 	for line, want := range map[string]string{
-		"":             "breaker completion config deny emulate explain forget help log quickstart reload serve status support-bundle tail token verify version",
-		"help ":        "breaker completion config deny emulate explain forget log quickstart reload serve status support-bundle tail token verify version",
+		"":             "breaker completion config deny emulate explain forget help log quickstart reload serve status support-bundle tail token top verify version",
+		"help ":        "breaker completion config deny emulate explain forget log quickstart reload serve status support-bundle tail token top verify version",
 		"help config ": "check init show",
 		"config ":      "check init show",
 		"serve ":       "",
