@@ -325,16 +325,16 @@ func (s series) says() bool {
 	return len(s.Histogram) > 0 || value != "" && value != "NaN"
 }
 
-// whatFired returns the names of all alerts that fired at some time.
-func (p *prometheus) whatFired(t *testing.T) map[string]bool {
+// whatFired returns the names of the alerts that fired at some time, by job.
+func (p *prometheus) whatFired(t *testing.T) map[string][]string {
 	t.Helper()
-	found, err := p.query(t.Context(), `count by (alertname) (last_over_time(ALERTS{alertstate="firing"}[10m]))`)
+	found, err := p.query(t.Context(), `count by (job, alertname) (last_over_time(ALERTS{alertstate="firing"}[10m]))`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
+	names := map[string][]string{}
 	for _, s := range found {
-		names[s.Metric["alertname"]] = true
+		names[s.Metric["job"]] = append(names[s.Metric["job"]], s.Metric["alertname"])
 	}
 	return names
 }

@@ -5,9 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,260 +14,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-
-	"github.com/bearergate/bearergate/crmnow"
-	"github.com/bearergate/bearergate/listen/listentest"
 )
-
-// outage is a fault that wakes somebody, who then goes by a page of docs/runbooks.
-type outage struct {
-	page   string
-	alerts []string
-	// run makes the gateway, the load and the fault. It calls the steps of night in
-	// their order.
-	run func(t *testing.T, n *night)
-}
-
-// unprovoked are the alerts that no test makes fire here.
-func unprovoked() []string {
-	return []string{
-		"BearergatePanics", // there is no known way to make the gateway panic; promtool tests the alert
-	}
-}
-
-func outages() map[string]outage {
-	return map[string]outage{
-		"the endpoint goes away": {
-			"endpoint-down",
-			[]string{"BearergateEndpointDown", "BearergateUnavailable"},
-			func(t *testing.T, n *night) {
-				// 503 is what callers get of it: both pages lead to the cause.
-				n.start(t, settings{cache: "{valid_ttl: 1s, refresh_before: 0s}"})
-				tokens := n.pool(t, 60)
-				n.load(t, 2, 100*time.Millisecond, tokens)
-				n.quiet(t)
-				n.endpoint.down(t)
-				n.woken(t)
-				n.follow(t, "callers-get-503")
-				n.endpoint.up(t)
-				n.over(t)
-			},
-		},
-		"the endpoint is slow": {
-			"endpoint-slow",
-			[]string{"BearergateEndpointSlow"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{cache: "{valid_ttl: 1s, refresh_before: 0s}"})
-				n.load(t, 4, 100*time.Millisecond, n.pool(t, 60))
-				n.quiet(t)
-				end := n.endpoint.trouble(t, crmnow.Fault{Delay: 1300 * time.Millisecond})
-				n.woken(t)
-				end()
-				n.over(t)
-			},
-		},
-		"a flood of made-up tokens": {
-			"refusals-rising",
-			[]string{"BearergateRefusalsRising"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{trust: ", trust: {client: x-real-ip}"})
-				n.load(t, 1, 100*time.Millisecond, n.pool(t, 20))
-				n.quiet(t)
-				end := n.load(t, 2, 100*time.Millisecond, func() []string {
-					return append(bearerLine(n.run.tokens.invent(40)), "X-Real-IP: 192.0.2.7")
-				})
-				n.woken(t)
-				end()
-				n.over(t)
-			},
-		},
-		"the endpoint says no to everybody": {
-			"",
-			[]string{"BearergateGoodTokensRefused"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{cache: "{valid_ttl: 1s, refresh_before: 0s}"})
-				n.load(t, 1, 100*time.Millisecond, func() []string { return bearerLine(n.endpoint.issue(t)) })
-				n.quiet(t)
-				no := `{"result": false, "message": "token invalid"}`
-				end := n.endpoint.trouble(t, crmnow.Fault{Body: &no})
-				n.woken(t)
-				end()
-				n.over(t)
-			},
-		},
-		"the issuer of tokens goes away": {
-			"keys-not-fetched",
-			[]string{"BearergateKeysNotFetched"},
-			func(t *testing.T, n *night) {
-				issuer, address := newIssuer(t, n.run), n.run.ports.free(t)
-				away := serveKeys(t, issuer, address)
-				n.start(t, settings{
-					policy: "{verifiers: [sso, crm]}",
-					verifiers: fmt.Sprintf("  - {name: sso, jwt: {issuer: %q, audiences: [orders], algorithms: [ES256], keys: {url: \"http://%s/keys\", refresh_every: 1s, pause: 1s}}}\n",
-						issuerName, address),
-				})
-				n.load(t, 1, 100*time.Millisecond, func() []string { return bearerLine(issuer.issue(t, "orders:read")) })
-				n.quiet(t)
-				away()
-				n.woken(t)
-				serveKeys(t, issuer, address)
-				n.over(t)
-			},
-		},
-		"more good tokens than there is room for": {
-			"cache-full",
-			[]string{"BearergateCacheFull"},
-			func(t *testing.T, n *night) {
-				s := settings{cache: "{max_tokens: 40}", policy: "{shadow: {until: \"2999-01-01\"}}"}
-				n.start(t, s)
-				tokens := n.pool(t, 150)
-				n.load(t, 1, 500*time.Millisecond, func() []string { return nil })
-				n.quiet(t)
-				n.load(t, 2, 50*time.Millisecond, tokens)
-				n.woken(t)
-				n.become(t, strings.Replace(n.gateway.settings.yaml(), "max_tokens: 40", "max_tokens: 1000", 1))
-				n.over(t)
-			},
-		},
-		"a certificate ends, and its renewal is broken": {
-			"certificate-ending",
-			[]string{"BearergateCertificateEnding", "BearergateCertificateEndsToday", "BearergateCertificateReloadFailing"},
-			func(t *testing.T, n *night) {
-				authority := listentest.NewAuthority(t)
-				dir := n.run.folder(t)
-				good := authority.Issue(t, listentest.Leaf{Until: 60 * 24 * time.Hour})
-				put(t, good, dir, "gate")
-				n.start(t, settings{faces: fmt.Sprintf(", tls: {cert_file: %q, key_file: %q}", dir+"/gate.crt", dir+"/gate.key")})
-				n.quiet(t)
-				// It is near its end, and what renews it writes the certificate of another key.
-				put(t, authority.Issue(t, listentest.Leaf{Until: time.Hour}), dir, "gate")
-				eventually(t, "the gateway has a certificate that ends soon", func() error {
-					return n.says("\"the listener's certificate files were read again\"")
-				})
-				other := authority.Issue(t, listentest.Leaf{Until: 60 * 24 * time.Hour})
-				if err := os.WriteFile(filepath.Join(dir, "gate.crt"), other.Certificate, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				n.woken(t)
-				put(t, other, dir, "gate")
-				n.over(t)
-			},
-		},
-		"a wrong configuration takes the place of the right one": {
-			"reload-failing",
-			[]string{"BearergateReloadFailing"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{})
-				n.quiet(t)
-				right := n.gateway.settings.yaml()
-				n.become(t, right+"nonsense: true\n")
-				n.woken(t)
-				n.become(t, right)
-				n.over(t)
-			},
-		},
-		"more new tokens than the endpoint is asked about": {
-			"shedding",
-			[]string{"BearergateShedding"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{crm: "    calls: {max: 2, reserved: 0, max_waiting: 1}\n"})
-				n.endpoint.trouble(t, crmnow.Fault{Delay: 200 * time.Millisecond})
-				n.load(t, 1, 100*time.Millisecond, n.pool(t, 1))
-				n.quiet(t)
-				end := n.load(t, 6, 100*time.Millisecond, func() []string { return bearerLine(n.endpoint.issue(t)) })
-				n.woken(t)
-				end()
-				n.over(t)
-			},
-		},
-		"an edge with another secret, and one without TLS": {
-			"edge-refused",
-			[]string{"BearergateEdgeRefused", "BearergateHandshakesRefused"},
-			func(t *testing.T, n *night) {
-				authority := listentest.NewAuthority(t)
-				dir := n.run.folder(t)
-				put(t, authority.Issue(t, listentest.Leaf{Until: 60 * 24 * time.Hour}), dir, "gate")
-				const secret = "the secret of the edge"
-				if err := os.WriteFile(filepath.Join(dir, "secret"), []byte(secret), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				n.start(t, settings{
-					faces: fmt.Sprintf(", tls: {cert_file: %q, key_file: %q}", dir+"/gate.crt", dir+"/gate.key"),
-					trust: fmt.Sprintf(", trust: {original: x-original, secret: {file: %q}}", dir+"/secret"),
-				})
-				asking := []string{"X-Original-URI: /", "X-Original-Method: GET", "X-Original-Host: api.example"}
-				var held atomic.Value // the secret that the edge has
-				held.Store(secret)
-				n.load(t, 1, 100*time.Millisecond, func() []string {
-					return append([]string{"X-Bearergate-Edge: " + held.Load().(string)}, asking...)
-				})
-				n.quiet(t)
-				held.Store("the secret of long ago")
-				plain := n.loadAt(t, "http://"+n.gateway.settings.extAuthz, 1, 200*time.Millisecond, func() []string { return nil })
-				n.woken(t)
-				plain()
-				held.Store(secret)
-				n.over(t)
-			},
-		},
-		"a gateway is restarted with a wrong configuration": {
-			"gateway-down",
-			[]string{"BearergateDown", "BearergateAllDown"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{})
-				n.quiet(t)
-				right := n.gateway.settings.yaml()
-				n.gateway.end()
-				n.become(t, right+"nonsense: true\n")
-				var stderr strings.Builder
-				cmd := exec.CommandContext(t.Context(), n.run.command, "serve", "--config", n.gateway.file)
-				cmd.Stderr = &stderr
-				if err := cmd.Run(); err == nil {
-					t.Fatal("it started")
-				}
-				n.noteLog(t, stderr.String())
-				n.woken(t)
-				n.start(t, n.gateway.settings)
-				n.over(t)
-			},
-		},
-		"a gateway follows a verifier that gives no answers": {
-			"",
-			[]string{"BearergateNotReady"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{more: "health: {verifiers: [crm]}\n"})
-				n.load(t, 1, 50*time.Millisecond, func() []string { return bearerLine(n.endpoint.issue(t)) })
-				n.quiet(t)
-				n.endpoint.down(t)
-				n.woken(t)
-				n.endpoint.up(t)
-				n.over(t)
-			},
-		},
-		"a gateway starts again and again": {
-			"",
-			[]string{"BearergateRestarting"},
-			func(t *testing.T, n *night) {
-				n.start(t, settings{})
-				n.quiet(t)
-				for range 3 {
-					n.gateway.kill(t)
-					n.start(t, n.gateway.settings)
-					n.scraped(t)
-				}
-				n.woken(t)
-				n.over(t)
-				// What can be gone of the page for which there is no fault.
-				steps := readSteps(t, "panics", "From the alert to the cause")
-				n.take(t, "step 1 of panics", steps[0])
-				n.take(t, "step 3 of panics", steps[2])
-			},
-		},
-	}
-}
 
 // testRunbooks has every alert of deploy/prometheus come of a real fault, and goes
 // from there to the cause by its page, with the commands as they stand there.
@@ -303,7 +50,17 @@ func testRunbooks(t *testing.T, r *run) {
 	for _, p := range []*prometheus{fine, coarse} {
 		p.rulesAreSound(t)
 	}
-	fired := fine.whatFired(t)
+	fired := map[string]bool{}
+	for job, names := range fine.whatFired(t) {
+		for _, name := range names {
+			fired[name] = true
+			o := outages()[nameOf(jobs, job)]
+			// Until it was there, each gateway was down.
+			if !slices.Contains(slices.Concat(o.alerts, o.beside, []string{"BearergateDown", "BearergateAllDown"}), name) {
+				t.Errorf("%s fired for %s, which it is not about", name, job)
+			}
+		}
+	}
 	for _, name := range allAlerts(t) {
 		if fired[name] == slices.Contains(unprovoked(), name) {
 			t.Errorf("%s fired: %t", name, fired[name])
@@ -318,6 +75,15 @@ func testRunbooks(t *testing.T, r *run) {
 			t.Errorf("no fault leads to %s", page)
 		}
 	}
+}
+
+func nameOf(jobs map[string]string, job string) string {
+	for name, its := range jobs {
+		if its == job {
+			return name
+		}
+	}
+	return ""
 }
 
 // night is an outage while it lasts.
@@ -383,29 +149,6 @@ func (n *night) says(text string) error {
 		err = errors.New("it does not say " + text)
 	}
 	return err
-}
-
-// serveKeys shows the keys of an issuer, until it is told to go away or the test ends.
-func serveKeys(t *testing.T, i *issuer, address string) (away func()) {
-	t.Helper()
-	keys, err := os.ReadFile(i.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write(keys)
-	}))
-	_ = s.Listener.Close()
-	syscall.ForkLock.RLock() // else a program that is being started may still have the listener from before
-	s.Listener, err = net.Listen("tcp", address)
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	away = sync.OnceFunc(s.Close)
-	t.Cleanup(away)
-	return away
 }
 
 // pool returns good tokens, one after the other and again from the first.
