@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"mime"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -30,10 +31,12 @@ type eventsView struct {
 	Words       *words
 	ID, Caption string
 	Events      []eventRow
+	Clients     bool // the edge says where requests come from
 }
 
 func newEventsView(v *view, id, caption string, events []eventRow) eventsView {
-	return eventsView{v.Words, id, caption, events}
+	clients := slices.ContainsFunc(events, func(e eventRow) bool { return e.Client != "" })
+	return eventsView{v.Words, id, caption, events, clients}
 }
 
 // pageParts are the parts that the stream sends, by their ids and their templates'
@@ -49,13 +52,19 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 // seconds, if its reader wants that.
 const refreshEvery = 10
 
-// lately keeps the last refused requests. To keep one costs an addition and a store.
+// lately keeps the last refused requests, but not where they came from: addresses are
+// not to be kept for so long. To keep one costs an addition and a store.
 type lately struct {
 	n      atomic.Uint64
 	events [64]atomic.Pointer[gate.Event]
 }
 
 func (l *lately) add(e *gate.Event) {
+	if e.Client.IsValid() {
+		one := *e
+		one.Client = netip.Addr{}
+		e = &one
+	}
 	l.events[(l.n.Add(1)-1)%uint64(len(l.events))].Store(e)
 }
 
@@ -90,6 +99,11 @@ func (s *Server) pageOn(mux *http.ServeMux, a Access) {
 		mux.Handle("GET /page/"+name, guarded(pageFile(name)))
 	}
 	mux.Handle("GET /page/stream", guarded(s.stream))
+	mux.Handle("POST /explain", guarded(s.explained))
+	mux.Handle("GET /explain", guarded(func(w http.ResponseWriter, _ *http.Request) { // whoever comes back to it
+		w.Header().Set("Location", "./#explain")
+		w.WriteHeader(http.StatusSeeOther)
+	}))
 }
 
 // noPage is said where a credential is wanted.
@@ -175,6 +189,7 @@ func (s *Server) viewFor(r *http.Request) *view {
 	v.Home, v.Refreshing = to("."), to(".", "refresh", "")
 	v.Other = to(".", "lang", words.OtherLang)
 	v.Stream = to("page/stream", "lang", words.Lang)
+	v.ExplainAt = to("explain") + "#answer"
 	if r.URL.Query().Has("refresh") {
 		v.Refresh = refreshEvery
 	}

@@ -44,6 +44,7 @@ type view struct {
 	Caches                  []cacheRow
 	Refused, Decisions      []eventRow
 	Talkers                 []talkersView
+	Answer                  *answerView
 	Watched                 bool // decisions are shown as they come
 	NotShown                string
 	Denials                 []denialRow
@@ -136,6 +137,7 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 		{"latency", w.Latency},
 		{"verifiers", w.Verifiers},
 		{"cache", w.Cache},
+		{"explain", w.ExplainShort},
 		{"refused", w.RefusedLately},
 		{"decisions", w.Decisions},
 		{"talkers", w.Talkers},
@@ -147,8 +149,10 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 		switch {
 		case !p.Ready:
 			row.Level, row.Word = bad, w.NotReady
-		case p.Name == "configuration" && p.Reason != "", strings.HasPrefix(p.Name, "verifier ") && p.Reason != "":
-			row.Level = warn
+		case p.Name == "configuration" && p.Reason != "":
+			row.Level, row.Word = warn, w.reloads[Refused]
+		case strings.HasPrefix(p.Name, "verifier ") && p.Reason != "":
+			row.Level, row.Word = warn, w.breakers[verifier.Open]
 		}
 		v.Parts = append(v.Parts, row)
 	}
@@ -304,7 +308,7 @@ func (v *view) addVerifiers(status *adminv1.StatusResponse, r *adminv1.ActivityR
 			if opened := one.GetBreakerOpened(); opened != nil {
 				row.Since = w.fill(w.BreakerSince, at(opened.AsTime()).Clock, w.span(now.Sub(opened.AsTime())))
 			}
-			v.problem(problem{Level: bad, Text: w.fill(w.ProblemBreaker, row.Name), Detail: row.Since, Hint: w.ProblemBreakerHint, Part: "verifiers"})
+			v.problem(problem{Level: bad, Text: w.fill(w.ProblemBreaker, row.Name), Hint: strings.TrimSpace(row.Since + " " + w.ProblemBreakerHint), Part: "verifiers"})
 		}
 		for _, t := range r.GetCallTimes() {
 			if t.GetVerifier() == row.Name {

@@ -19,48 +19,53 @@ type words struct {
 	Lang, OtherLang, OtherName string
 	thousands, decimal         string
 
-	Title, SkipLink, Contents, Footer                 string
-	Live, Paused, Lost, Full, Pause, Resume           string
-	Reload, ReloadOften                               string
-	StateIs, Up, Parts, Ready, NotReady               string
-	Now, FiveMinutesAgo, LastMinute, LastFive, Course string
+	Title, SkipLink, Contents, Footer                         string
+	Live, Paused, Lost, Full, Pause, Resume                   string
+	Reload, ReloadOften                                       string
+	StateIs, Up, Parts, Ready, NotReady                       string
+	Now, FiveMinutesAgo, LastMinute, LastFive, InFive, Course string
 
-	Rates, Allowed, Refused, ByReason, Reason, Reply, NothingDecided             string
-	PlotSays, PerSecond                                                          string
-	Latency, LatencyCaption, AnswerFrom, Share, Half, Slowest                    string
-	NothingMeasured                                                              string
-	Verifiers, CallsNow, CallsWaiting, CallsShed, CallsCaption                   string
-	CallEnded, CallCount, NoCalls, NoVerifiers, BreakerSince                     string
-	Cache, CacheGood, CacheRefused, CacheOf, CacheLost                           string
-	CacheMisses, CacheWaiting, CacheRefreshed                                    string
-	RefusedLately, RefusedCaption, NothingRefused, InShadow                      string
-	Decisions, DecisionsCaption, NothingYet, NeedsJavaScript, NotShown           string
-	Time, Token, Policy, Listener, Client                                        string
-	Talkers, RefusedMost, AllowedMost, TalkerWhat, TalkerWho, Requests           string
-	LastReason, FromTo, Nobody                                                   string
-	Denials, DenialsCaption, Why, Who, Until, NoDenials, MoreDenials             string
-	Configuration, File, NoFile, InForceSince, Generation, LastReload            string
-	LastError, NeedRestart, Shadows, NoShadows, Listeners, Kind                  string
-	Address, CertificateUntil, Yes, No                                           string
-	Explain, ExplainShort, ExplainLabel, ExplainHelp, ExplainButton, ExplainBack string
-	WrongForm                                                                    string
-	More, Problems                                                               string
-	AllWell, AllWellShort, LookShort, WrongShort                                 string
-	ProblemNotReady, ProblemStarting, ProblemStopping                            string
-	ProblemBreaker, ProblemBreakerHint                                           string
-	ProblemUnavailable, ProblemUnavailableHint                                   string
-	ProblemRefused, ProblemRefusedHint, ProblemConfiguration                     string
-	ProblemConfigurationHint, ProblemRestart, ProblemCache                       string
-	ProblemCacheHint, ProblemCertificateEnds, ProblemCertificateEnded            string
-	ProblemCertificateFiles, ProblemShadow, ProblemDenied, ProblemPanic          string
+	Rates, Allowed, Refused, ByReason, Reason, Reply, NothingDecided      string
+	PlotSays, PerSecond                                                   string
+	Latency, LatencyCaption, AnswerFrom, Share, Half, Slowest             string
+	NothingMeasured                                                       string
+	Verifiers, CallsNow, CallsWaiting, CallsShed, CallsCaption            string
+	CallEnded, CallCount, NoCalls, NoVerifiers, BreakerSince              string
+	Cache, CacheGood, CacheRefused, CacheOf, CacheLost                    string
+	CacheMisses, CacheWaiting, CacheRefreshed                             string
+	RefusedLately, RefusedCaption, NothingRefused, InShadow               string
+	Decisions, DecisionsCaption, NothingYet, NeedsJavaScript, NotShown    string
+	Time, Token, Policy, Listener, Client                                 string
+	Talkers, RefusedMost, AllowedMost, TalkerWhat, TalkerWho, Requests    string
+	LastReason, FromTo, Nobody                                            string
+	Denials, DenialsCaption, Why, Who, Until, NoDenials, MoreDenials      string
+	Configuration, File, NoFile, InForceSince, Generation, LastReload     string
+	LastError, NeedRestart, Shadows, NoShadows, Listeners, Kind           string
+	Address, CertificateUntil, Yes, No                                    string
+	Explain, ExplainShort, ExplainLabel, ExplainHelp, ExplainButton       string
+	ExplainFingerprint, ExplainFor, ExplainURL, ExplainMethod, ExplainAsk string
+	AnswerTitle, AnswerUnknown, AnswerUnknownHint, Advice, Fault          string
+	Fingerprint, Form, Expires, Denied, Remembered, Because, Requires     string
+	ReplyTitle, Recent, Unknown, WrongQuestion                            string
+	WrongForm                                                             string
+	More, Problems                                                        string
+	AllWell, AllWellShort, LookShort, WrongShort                          string
+	ProblemNotReady, ProblemStarting, ProblemStopping                     string
+	ProblemBreaker, ProblemBreakerHint                                    string
+	ProblemUnavailable, ProblemUnavailableHint                            string
+	ProblemRefused, ProblemRefusedHint, ProblemConfiguration              string
+	ProblemConfigurationHint, ProblemRestart, ProblemCache                string
+	ProblemCacheHint, ProblemCertificateEnds, ProblemCertificateEnded     string
+	ProblemCertificateFiles, ProblemShadow, ProblemDenied, ProblemPanic   string
 
-	states   map[string]string
-	outcomes map[gate.Outcome]string
-	reasons  [gate.Reasons]string
-	sources  [verifier.Sources]string
-	noSource string
-	breakers [verifier.Breakers]string
-	reloads  map[string]string
+	states            map[string]string
+	outcomes          map[gate.Outcome]string
+	reasons           [gate.Reasons]string
+	sources           [verifier.Sources]string
+	noSource          string
+	forms, remembered map[string]string // of an explanation
+	breakers          [verifier.Breakers]string
+	reloads           map[string]string
 }
 
 // allWords are the languages that there are, the one for who wants none of them first.

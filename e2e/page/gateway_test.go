@@ -24,8 +24,7 @@ type gateway struct {
 	end      func() error // may be called twice
 }
 
-// configuration is that of the quickstart, with a policy in shadow, and a breaker that
-// soon opens.
+// configuration is that of the quickstart, with a breaker that soon opens.
 const configuration = `
 listeners:
   auth_request: {address: "127.0.0.1:0", trust: {original: x-original}}
@@ -36,22 +35,26 @@ verifiers:
     timeout: 1s
     breaker: {failures: 3, of_last: 3, open_for: 60s}
 cache: {max_tokens: 1000}
-routes:
-  - {path: {prefix: /reports}, policy: reports}
-policies:
-  - {name: reports, shadow: %s}
 shutdown_timeout: 5s
 `
 
-// start runs a gateway until the test ends.
-func start(t *testing.T) *gateway {
+// reporting is a policy in shadow.
+const reporting = `
+routes:
+  - {path: {prefix: /reports}, policy: reports}
+policies:
+  - {name: reports, shadow: {until: "2099-01-01"}}
+`
+
+// start runs a gateway until the test ends, with more of a configuration.
+func start(t *testing.T, more string) *gateway {
 	t.Helper()
 	endpoint, err := crmnow.StartLocal(crmnow.EmulatorOptions{Clients: map[string]crmnow.Secret{"partner": crmnow.NewSecret("a-secret-of-a-partner")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf(configuration, endpoint.URL(), `{until: "2099-01-01"}`)
-	c, err := config.Parse("bearergate.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	text := fmt.Appendf(nil, configuration+more, endpoint.URL())
+	c, err := config.Parse("bearergate.yaml", text, func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
