@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -52,8 +53,10 @@ type settings struct {
 	verifiers, more string
 	// crm is further fields of the verifier that asks the endpoint, in YAML.
 	crm string
-	// flags are further flags of serve.
-	flags []string
+	// flags are further flags of serve, and environment further variables.
+	flags, environment []string
+	// changed, if set, changes how it is started.
+	changed func(*exec.Cmd)
 }
 
 func (s settings) yaml() string {
@@ -61,7 +64,7 @@ func (s settings) yaml() string {
 	return fmt.Sprintf(`listeners:
   ext_authz:    {address: %q%s}
   auth_request: {address: %q%s%s}
-  admin:        {address: %q}
+  admin:        {address: %q, api: {profiles: true}}
 verifiers:
   - name: crm
     verifytoken: {url: %q}
@@ -86,6 +89,10 @@ func (r *run) startGateway(t *testing.T, name string, s settings) *gateway {
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = patience
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		cmd.Env = slices.Concat(os.Environ(), r.collector.environment(), s.environment)
+		if s.changed != nil {
+			s.changed(cmd)
+		}
 		return cmd, nil
 	})
 	eventually(t, name+" listens", func() error {
@@ -103,7 +110,8 @@ func (r *run) startGateway(t *testing.T, name string, s settings) *gateway {
 		}
 		return nil
 	})
-	t.Cleanup(func() { g.noteMetrics(r) })
+	g.watch(t, r)
+	t.Cleanup(func() { g.noteShown(t, r) })
 	return g
 }
 
@@ -131,17 +139,4 @@ func listening(log string) (map[string]string, error) {
 		}
 	}
 	return at, nil
-}
-
-// noteMetrics has the operator's pages searched for tokens.
-func (g *gateway) noteMetrics(r *run) {
-	if g.running() != nil {
-		return
-	}
-	for _, page := range []string{"/metrics", "/readyz"} {
-		// Cleanup comes after the test's context has ended.
-		if text, err := get(context.Background(), "http://"+g.settings.admin+page); err == nil {
-			r.outputs.addText(g.name+", "+page, text)
-		}
-	}
 }

@@ -18,6 +18,7 @@ type run struct {
 	// authServer is a built authorization server.
 	authServer string
 	api        *api
+	collector  *collector
 	tokens     tokenBook
 	outputs    outputs
 	expected   expectations
@@ -90,6 +91,7 @@ func TestBehindRealProxies(t *testing.T) {
 	r.command = buildCommand(t, r.folder(t))
 	r.authServer = buildAuthServer(t, r.folder(t))
 	r.api = newAPI(t)
+	r.collector = startCollector(t, r)
 
 	t.Run("requests", func(t *testing.T) {
 		t.Run("to a gateway that misbehaves", func(t *testing.T) {
@@ -166,6 +168,10 @@ func TestBehindRealProxies(t *testing.T) {
 			t.Parallel()
 			testFingerprints(t, r)
 		})
+		t.Run("while the gateway dies", func(t *testing.T) {
+			t.Parallel()
+			testDeath(t, r)
+		})
 		t.Run("of clients that the edges name", func(t *testing.T) {
 			t.Parallel()
 			testTalkers(t, r)
@@ -184,5 +190,8 @@ func TestBehindRealProxies(t *testing.T) {
 	t.Run("no token is in any output", func(t *testing.T) {
 		r.outputs.addText("headers and paths that reached the API", r.api.headers())
 		r.outputs.search(t, r.tokens.all())
+		if chosen := flag.Lookup("test.run").Value.String(); chosen == "" || chosen == "." {
+			r.collector.got(t) // all tests have run
+		}
 	})
 }

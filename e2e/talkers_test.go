@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/bearergate/bearergate/deploy"
@@ -51,7 +51,7 @@ type talker struct{ Name, Requests, Reason string }
 
 // topOf returns who was seen most at a gateway.
 func topOf(ctx context.Context, g *gateway) (top struct{ RefusedTokens, RefusedClients []talker }, err error) {
-	text, err := callAdmin(ctx, g, "Activity")
+	text, err := callAdmin(ctx, g, "Activity", "{}")
 	if err != nil {
 		return top, err
 	}
@@ -67,12 +67,14 @@ func topOf(ctx context.Context, g *gateway) (top struct{ RefusedTokens, RefusedC
 	return answer.Top[0], nil
 }
 
-// callAdmin makes a call of the admin API that needs no arguments, and returns the
-// answer in JSON.
-func callAdmin(ctx context.Context, g *gateway, call string) (string, error) {
+// adminPath is where the calls of the admin API are.
+const adminPath = "/bearergate.admin.v1.AdminService/"
+
+// callAdmin makes a call of the admin API, in JSON.
+func callAdmin(ctx context.Context, g *gateway, call, question string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.settings.admin+"/bearergate.admin.v1.AdminService/"+call, bytes.NewReader([]byte("{}")))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.settings.admin+adminPath+call, strings.NewReader(question))
 	if err != nil {
 		return "", err
 	}

@@ -44,6 +44,9 @@ Logs go to standard error: JSON, or text on a terminal.`,
 			var level slog.LevelVar
 			level.Set(levelOf(c.GetLog().GetLevel()))
 			logger := newLogger(cmd.ErrOrStderr(), &level, c.GetLog().GetFormat())
+			if err := keepMemoryPrivate(); err != nil {
+				logger.Warn("the gateway's memory, with the tokens in it, can be written into a core; set LimitCORE=0, or ulimit -c 0", slog.Any("error", err))
+			}
 			options := []config.Option{
 				config.Inherited(listen.FromSystemd()), config.Notify(tellSystemd), config.From(source), config.LogLevel(&level),
 				config.InForce(func(c *configv1.Config) {
