@@ -129,6 +129,11 @@ func (a *api) explain(ctx context.Context, c *Controls, q Question, mark string)
 	}
 	past, refused := c.Recent.Of(e.Fingerprint)
 	response := e.message()
+	for _, m := range response.GetRemembered() {
+		if m.GetAnswer() != "good" {
+			m.Why = c.Recent.WhyBy(e.Fingerprint, m.GetVerifier())
+		}
+	}
 	response.RefusedLately = refused
 	for _, event := range past {
 		response.Recent = append(response.Recent, decisionMessage(event))

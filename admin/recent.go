@@ -34,7 +34,11 @@ type remembered struct {
 	past        []*gate.Event // the last first
 	refused     uint64
 	often       bool
+	why         []why // what verifiers said
 }
+
+// why is why a verifier found a token not good.
+type why struct{ verifier, text string }
 
 // NewRecent returns one that remembers nothing yet.
 func NewRecent() *Recent {
@@ -47,17 +51,15 @@ func (r *Recent) Tell(e *gate.Event) {
 	if e.Fingerprint == noToken {
 		return
 	}
-	one := *e
-	one.Client = netip.Addr{}
-	e = &one
+	if e.Client.IsValid() {
+		one := *e
+		one.Client = netip.Addr{}
+		e = &one
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := r.known[e.Fingerprint]
-	if at == nil {
-		at = r.once.PushFront(&remembered{fingerprint: e.Fingerprint})
-		r.known[e.Fingerprint] = at
-		r.cut(r.once, maxOnce)
-	} else {
+	at := r.at(e.Fingerprint)
+	if len(of(at).past) > 0 {
 		at = r.again(at)
 	}
 	l := of(at)
@@ -70,6 +72,41 @@ func (r *Recent) Tell(e *gate.Event) {
 	})
 	l.past = slices.Insert(l.past, 0, e)
 	l.past = l.past[:min(len(l.past), maxPast)]
+}
+
+// Why notes why a verifier found a token not good, in words of the gateway alone.
+func (r *Recent) Why(fingerprint, verifier, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := of(r.at(fingerprint))
+	l.why = slices.DeleteFunc(l.why, func(old why) bool { return old.verifier == verifier })
+	l.why = slices.Insert(l.why, 0, why{verifier, text})
+	l.why = l.why[:min(len(l.why), maxPast)]
+}
+
+// WhyBy returns why a verifier found a token not good last; "" if that is not known.
+func (r *Recent) WhyBy(fingerprint, verifier string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at := r.known[fingerprint]; at != nil {
+		for _, said := range of(at).why {
+			if said.verifier == verifier {
+				return said.text
+			}
+		}
+	}
+	return ""
+}
+
+// at finds a token, or makes room for it.
+func (r *Recent) at(fingerprint string) *list.Element {
+	at := r.known[fingerprint]
+	if at == nil {
+		at = r.once.PushFront(&remembered{fingerprint: fingerprint})
+		r.known[fingerprint] = at
+		r.cut(r.once, maxOnce)
+	}
+	return at
 }
 
 // again moves one that is seen once more to the front of those that were.

@@ -56,6 +56,7 @@ func TestAFloodOfTokensPushesOutNoneThatCameAgain(t *testing.T) {
 	}
 	tell("once")
 	for i := range 1024 {
+		r.Why(fmt.Sprint("made up ", i), "sso", "its signature is not good") // which comes first
 		tell(fmt.Sprint("made up ", i))
 	}
 	if known("once") || !known("made up 0") || !known("made up 1023") {
@@ -70,5 +71,23 @@ func TestAFloodOfTokensPushesOutNoneThatCameAgain(t *testing.T) {
 	tell("made up 1023")
 	if !known("often 0") || known("often 1") || !known("often 2") || !known("made up 1023") {
 		t.Error("one that came again took the place of another one than the oldest")
+	}
+}
+
+func TestWhyVerifiersFoundATokenNotGoodIsRemembered(t *testing.T) {
+	r := admin.NewRecent()
+	r.Why("one", "sso", "its signature is not good")
+	r.Why("one", "idp", "it has expired (exp)")
+	r.Why("one", "sso", "its iss is not the configured issuer")
+	for verifier, want := range map[string]string{"sso": "its iss is not the configured issuer", "idp": "it has expired (exp)", "crm": ""} {
+		if got := r.WhyBy("one", verifier); got != want {
+			t.Errorf("of %s it is %q, want %q", verifier, got, want)
+		}
+	}
+	if got := r.WhyBy("two", "sso"); got != "" {
+		t.Errorf("of another token it is %q", got)
+	}
+	if past, refused := r.Of("one"); len(past) != 0 || refused != 0 {
+		t.Errorf("without a decision: %v", past)
 	}
 }

@@ -68,7 +68,7 @@ func NewAsker(c *configv1.Config, policyName, verifierName, version string) (*As
 	return a, nil
 }
 
-func (a *Asker) refused(name, why string) {
+func (a *Asker) refused(name string, _ bearer.Token, why string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.why = append(a.why, Refusal{name, why})

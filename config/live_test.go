@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,6 +166,37 @@ routes:
 		if a := got.GetAnswer(); got.GetDenial().GetReason() != "runs wild" || !a.GetKnown() || a.GetReason() != "invalid_token" || a.GetSource() != "denied" || a.GetStatus() != 401 {
 			t.Errorf("a denied one, by %s: %v", name, got)
 		}
+	}
+}
+
+// TestAGatewayExplainsWhyAVerifierRefused, by the token and by its fingerprint.
+func TestAGatewayExplainsWhyAVerifierRefused(t *testing.T) {
+	s := startServer(t)
+	g := run(t, everywhere+fmt.Sprintf("verifiers: [{name: sso, jwt: {issuer: %q, audiences: [orders], algorithms: [ES256]}}]\n", s.URL))
+	c := admins(t, g.Address(config.Admin), "")
+	token := s.token(t, map[string]any{"aud": "billing"})
+	if got := g.ask(t, token); got.status != 401 {
+		t.Fatal(got)
+	}
+	got, err := c.Explain(t.Context(), ofToken(token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := c.Explain(t.Context(), ofFingerprint(got.GetFingerprint()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range map[string]*adminv1.ExplainResponse{"the token": got, "the fingerprint": other} {
+		if r := e.GetRemembered(); len(r) != 1 || r[0].GetWhy() != "its aud holds none of the configured audiences" {
+			t.Errorf("by %s: %v", name, e)
+		}
+	}
+	if got.GetForm() != "jwt" || got.GetExpires() == nil || got.GetAnswer().GetReason() != "invalid_token" {
+		t.Errorf("it is %v", got)
+	}
+	good := s.token(t, nil)
+	if got, err := c.Explain(t.Context(), &adminv1.ExplainRequest{Which: ofToken(good).GetWhich(), Ask: true}); err != nil || got.GetAnswer().GetReason() != "valid" || got.GetRemembered()[0].GetWhy() != "" {
+		t.Errorf("a good one: %v, %v", got, err)
 	}
 }
 

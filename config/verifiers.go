@@ -35,7 +35,7 @@ type verifierPool struct {
 	traces   *traces.Tracer
 	denials  *verifier.Denials // of all; so a reload loses none
 	// refused, if set, is told of tokens that verifiers find not good, and why.
-	refused func(verifier, why string)
+	refused func(verifier string, t bearer.Token, why string)
 
 	mu      sync.Mutex
 	closed  bool
@@ -252,7 +252,7 @@ func (vp *verifierPool) last(s *stack) (verifier.Verifier, error) {
 	refused := func(t bearer.Token, why string) {
 		vp.logger.Debug("a verifier refused a token", slog.String("verifier", v.GetName()), slog.Any("token", t), slog.String("why", why))
 		if vp.refused != nil {
-			vp.refused(v.GetName(), why)
+			vp.refused(v.GetName(), t, why)
 		}
 	}
 	switch kind := v.GetKind().(type) {

@@ -445,3 +445,41 @@ func TestWatchersComeAndGoWhileOthersDecide(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// BenchmarkDecideTold is what it costs one decision from memory that others are told:
+// beside nobody who is, some of the decisions, and who watches but others, or too slowly.
+func BenchmarkDecideTold(b *testing.B) {
+	for _, test := range []struct {
+		name    string
+		sampled func(*gate.Event)
+		filter  *gate.Filter
+		header  string
+		want    gate.Reason
+	}{
+		{name: "nobody", header: "Bearer " + canary, want: gate.Valid},
+		{name: "sampled", sampled: func(*gate.Event) {}, header: "Bearer " + canary, want: gate.Valid},
+		{name: "others watched", filter: &gate.Filter{Outcomes: []gate.Outcome{gate.Unavailable}}, header: "Bearer " + canary, want: gate.Valid},
+		{name: "watched too slowly", filter: &gate.Filter{}, header: "Bearer " + canary, want: gate.Valid},
+		{name: "nobody, refused", header: "Bearer refused", want: gate.InvalidToken},
+		{name: "sampled, refused", sampled: func(*gate.Event) {}, header: "Bearer refused", want: gate.InvalidToken},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			events := new(gate.Events)
+			g, _ := newCached(b, func(o *gate.Options) { o.Events, o.Sampled = events, test.sampled })
+			if test.filter != nil {
+				w, err := events.Watch(*test.filter)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer w.Close()
+			}
+			r := with(test.header)
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := g.Decide(b.Context(), r); d.Reason != test.want {
+					b.Fatal(d.Reason)
+				}
+			}
+		})
+	}
+}

@@ -160,6 +160,9 @@ func rememberedText(r *adminv1.Remembered, now time.Time) string {
 	if r.GetCallUnderWay() {
 		text += ", a call is under way"
 	}
+	if r.GetWhy() != "" {
+		text += "; it found it not good because " + r.GetWhy()
+	}
 	return text + "; breaker " + r.GetBreaker()
 }
 

@@ -1884,7 +1884,9 @@ type Remembered struct {
 	// Whether a call is under way, or its answer on its way into the cache.
 	CallUnderWay bool `protobuf:"varint,7,opt,name=call_under_way,json=callUnderWay,proto3" json:"call_under_way,omitempty"`
 	// closed, open (no call is made) or half_open (one call tries).
-	Breaker       string `protobuf:"bytes,8,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	Breaker string `protobuf:"bytes,8,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	// Why it found the token not good last, in words; empty if it did not, does not say, or it is too long ago.
+	Why           string `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1971,6 +1973,13 @@ func (x *Remembered) GetCallUnderWay() bool {
 func (x *Remembered) GetBreaker() string {
 	if x != nil {
 		return x.Breaker
+	}
+	return ""
+}
+
+func (x *Remembered) GetWhy() string {
+	if x != nil {
+		return x.Why
 	}
 	return ""
 }
@@ -3366,7 +3375,7 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x06recent\x18\f \x03(\v2\x1d.bearergate.admin.v1.DecisionR\x06recent\x12%\n" +
 	"\x0erefused_lately\x18\r \x01(\x04R\rrefusedLately\x123\n" +
 	"\x06advice\x18\x0e \x01(\v2\x1b.bearergate.admin.v1.AdviceR\x06advice\x12\x18\n" +
-	"\aunknown\x18\x0f \x03(\tR\aunknown\"\xb7\x02\n" +
+	"\aunknown\x18\x0f \x03(\tR\aunknown\"\xc9\x02\n" +
 	"\n" +
 	"Remembered\x12\x1a\n" +
 	"\bverifier\x18\x01 \x01(\tR\bverifier\x12\x16\n" +
@@ -3377,7 +3386,8 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\vstale_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"staleUntil\x12$\n" +
 	"\x0ecall_under_way\x18\a \x01(\bR\fcallUnderWay\x12\x18\n" +
-	"\abreaker\x18\b \x01(\tR\abreaker\"\xfd\x01\n" +
+	"\abreaker\x18\b \x01(\tR\abreaker\x12\x10\n" +
+	"\x03why\x18\t \x01(\tR\x03why\"\xfd\x01\n" +
 	"\x06Answer\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
