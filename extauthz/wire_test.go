@@ -20,6 +20,7 @@ import (
 	"github.com/bearergate/bearergate/bearer"
 	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/policy"
+	"github.com/bearergate/bearergate/talkers"
 	"github.com/bearergate/bearergate/verifier"
 )
 
@@ -521,6 +522,14 @@ func BenchmarkCheckOnTheWire(b *testing.B) {
 	data := mem.BufferSlice{mem.SliceBuffer(wire)}
 	ctx := b.Context()
 	b.Run("walk", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			onWire(ctx, c, a, data)
+		}
+	})
+	b.Run("counted by who asks", func(b *testing.B) {
+		a := newAuthorization(b, func(o *gate.Options) { o.Sampled = talkers.New().Note })
+		c := newCodec(&a.current)
 		b.ReportAllocs()
 		for b.Loop() {
 			onWire(ctx, c, a, data)
