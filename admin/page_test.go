@@ -8,10 +8,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -371,7 +373,7 @@ func TestThePageShowsWhatWasRefusedLately(t *testing.T) {
 		for i := range 100 {
 			pass(time.Second)
 			w.server.Decided(&gate.Event{At: time.Now(), Reason: gate.Valid, Fingerprint: "allowed"})
-			w.server.Decided(&gate.Event{At: time.Now(), Reason: gate.InvalidToken, Fingerprint: "token-" + string(rune('A'+i%26)), Policy: "tried", Shadow: i == 99})
+			w.server.Decided(&gate.Event{At: time.Now(), Reason: gate.InvalidToken, Fingerprint: "token-" + string(rune('A'+i%26)), Policy: "tried", Shadow: i == 99, Client: netip.MustParseAddr("192.0.2.7")})
 		}
 		w.server.Decided(&gate.Event{At: time.Now(), Reason: gate.MalformedToken, Fingerprint: "none", Detail: "there is a <comma>"})
 		page := w.get(t, "/")
@@ -382,6 +384,9 @@ func TestThePageShowsWhatWasRefusedLately(t *testing.T) {
 		}
 		if got != "noneVUTSRQPONMLKJI" && got != "Vnone"+"UTSRQPONMLKJI" {
 			t.Errorf("refused are %s", got)
+		}
+		if strings.Contains(page, "192.0.2.7") {
+			t.Error("the page knows for long where a request came from")
 		}
 		if !strings.Contains(page, "there is a &lt;comma&gt;") || strings.Count(page, "let through (shadow)") != 1 {
 			t.Error("the page does not say what is wrong, or what was let through")
@@ -507,14 +512,18 @@ func TestThePageFollowsTheGateway(t *testing.T) {
 			t.Errorf("when another one has gone: %s", name)
 		}
 		// They end when the server does, and leave nobody watching.
-		if err := w.server.Shutdown(context.Background()); err != nil {
-			t.Errorf("Shutdown: %v", err)
-		}
+		var ended sync.WaitGroup
 		for _, one := range append(others[1:], again, f) {
-			for name, _ := one.next(t); name != ""; name, _ = one.next(t) {
-			}
-			one.Body.Close()
+			ended.Go(func() {
+				_, _ = io.Copy(io.Discard, one.Body)
+				one.Body.Close()
+			})
 		}
+		begin = time.Now()
+		if err := w.server.Shutdown(context.Background()); err != nil || time.Since(begin) > time.Second {
+			t.Errorf("Shutdown after %v: %v", time.Since(begin), err)
+		}
+		ended.Wait()
 		for i := range gate.MaxWatchers {
 			if _, err := events.Watch(gate.Filter{}); err != nil {
 				t.Errorf("%d can watch: %v", i, err)

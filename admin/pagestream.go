@@ -55,9 +55,6 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.shown.streams.leave()
-	if out.control.SetReadDeadline(time.Time{}) != nil { // that of the server is for requests
-		return
-	}
 	f := follower{sent: map[string]string{}}
 	if c := s.shown.controls.Load(); c != nil && c.Events != nil {
 		if watcher, err := c.Events.Watch(gate.Filter{}); err == nil {

@@ -61,9 +61,6 @@ func open(t *testing.T) *browser {
 		// Whatever is asked for elsewhere is not there.
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 	}
-	if fonts, err := filepath.Abs("testdata/fonts.conf"); err == nil {
-		options = append(options, chromedp.Env("FONTCONFIG_FILE="+fonts))
-	}
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium's own does not run for root
 	}
