@@ -38,14 +38,19 @@ func (c *Cache) Peek(t bearer.Token) (Verdict, error) {
 	if denied := c.denials.find(&t); denied != nil {
 		return c.denied(denied), nil
 	}
-	if e := c.find(d, now); e != nil {
+	landed, flying := c.flights.seen(d)
+	e := c.find(d, now)
+	if e == nil && landed != nil && landed.inForce(now) {
+		e = landed // which cannot be found yet
+	}
+	if e != nil {
 		return c.verdict(e, now, FromCache), nil
 	}
 	if _, expires := t.Times(); !expires.IsZero() && !time.Now().Before(expires) {
 		return Verdict{Source: FromToken, Learnt: expires}, nil
 	}
 	// Who waits for its turn in vain is told so at once, but a call under way goes on.
-	if g, ok := c.next.(*Guard); ok && !c.flights.flies(d) {
+	if g, ok := c.next.(*Guard); ok && !flying {
 		if err := g.closed(); err != nil {
 			return c.stale(d, now, err)
 		}
@@ -78,7 +83,7 @@ type Seen struct {
 	// Learnt is when the answer was given, Until until when it is used, and Stale until
 	// when at the most, while nobody can tell.
 	Learnt, Until, Stale time.Time
-	// Flying says that a call is under way, or an answer is on its way into the memory.
+	// Flying says that a call is under way.
 	Flying bool
 }
 
@@ -89,8 +94,12 @@ func (s *Seen) InForce(now time.Time) bool { return s.Known && now.Before(s.Unti
 // the memory takes the token for one that is asked for a little more often.
 func (c *Cache) Look(t bearer.Token) Seen {
 	d, now := t.Digest(), c.clock.now()
-	seen := Seen{Flying: c.flights.flies(d)}
+	landed, flying := c.flights.seen(d)
+	seen := Seen{Flying: flying}
 	e := c.find(d, now)
+	if e == nil {
+		e = landed
+	}
 	for _, m := range []*memory{c.good, c.refused} {
 		if e == nil {
 			e = m.find(d)
@@ -99,17 +108,27 @@ func (c *Cache) Look(t bearer.Token) Seen {
 	if e == nil {
 		return seen
 	}
-	seen.Known, seen.Valid, seen.Good = true, e.valid, c.good.find(d) == e
+	seen.Known, seen.Valid, seen.Good = true, e.valid, e.valid || c.good.find(d) == e
 	v := c.verdict(e, now, FromCache)
 	seen.Learnt, seen.Until, seen.Stale = v.Learnt, v.Until, c.verdict(e, now, FromStale).Until
 	return seen
 }
 
-// flies reports whether there is a flight of a token that can be joined.
-func (fs *flights) flies(d *bearer.Digest) bool {
+// seen returns what the flight of a token has brought, if it has landed and can be
+// joined yet, or whether there is one on its way.
+func (fs *flights) seen(d *bearer.Digest) (landed *entry, flying bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	return fs.open[*d] != nil
+	f := fs.open[*d]
+	if f == nil {
+		return nil, false
+	}
+	select {
+	case <-f.landed: // by fly, since one that is cancelled can be joined no more
+		return f.entry, false
+	default:
+		return nil, true
+	}
 }
 
 // Find returns the denial of a token if one is in force.

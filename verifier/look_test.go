@@ -184,3 +184,21 @@ func TestToPeekWaitsWithWhoWaits(t *testing.T) {
 		pass(time.Second)
 	})
 }
+
+// TestToLookSeesWhatHasJustBeenSaid, before it can be found in the memory: the flight
+// stays where it can be joined, and a request would get that answer.
+func TestToLookSeesWhatHasJustBeenSaid(t *testing.T) {
+	for range 200 { // by chance it can be found at once
+		c := newCache(t, &oracle{answer: byName(0)}, verifier.CacheOptions{})
+		token := newTokens(t).parse(t, "good")
+		if _, err := c.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		seen := c.Look(token)
+		v, err := c.Peek(token)
+		if seen.Flying || !seen.InForce(time.Now()) || !seen.Good || err != nil || !v.Valid {
+			t.Errorf("it sees %+v, and says %+v, %v", seen, v, err)
+		}
+		c.Close()
+	}
+}

@@ -1881,7 +1881,7 @@ type Remembered struct {
 	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
 	// Until when it may be used while nobody can tell.
 	StaleUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=stale_until,json=staleUntil,proto3" json:"stale_until,omitempty"`
-	// Whether a call is under way, or its answer on its way into the cache.
+	// Whether a call is under way.
 	CallUnderWay bool `protobuf:"varint,7,opt,name=call_under_way,json=callUnderWay,proto3" json:"call_under_way,omitempty"`
 	// closed, open (no call is made) or half_open (one call tries).
 	Breaker string `protobuf:"bytes,8,opt,name=breaker,proto3" json:"breaker,omitempty"`
