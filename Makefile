@@ -102,6 +102,10 @@ capture: ## have Envoy send the checks of extauthz/captured again, and keep them
 attacks: ## try the attacks of docs/attacks.md alone, and write its table again
 	go test -count=1 -run '^TestBehindRealProxies$$/^requests$$/^that_attack$$|Attack|Harm|Readings' ./e2e -write-attacks
 
+.PHONY: screenshots
+screenshots: ## take the pictures of the status page for the documentation again (six minutes)
+	go test -count=1 -timeout 15m -run '^TestTakeScreenshots$$' ./e2e/page -screenshots '$(CURDIR)/docs/images'
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \
