@@ -87,19 +87,21 @@ func (a *activity) forget(l Labels) {
 	})
 }
 
-// Remember remembers what is decided, for who wants to see the last five minutes,
-// until ctx ends.
-func (m *Metrics) Remember(ctx context.Context) {
+// Remember begins to remember what is decided, for who wants to see the last five
+// minutes. What it returns goes on with it until ctx ends.
+func (m *Metrics) Remember(ctx context.Context) (goOn func()) {
 	a := &m.activity
 	a.begin(time.Now())
-	ticker := time.NewTicker(activityStep)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			a.tick(time.Now())
+	return func() {
+		ticker := time.NewTicker(activityStep)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				a.tick(time.Now())
+			}
 		}
 	}
 }

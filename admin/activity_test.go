@@ -49,7 +49,7 @@ func watch(t *testing.T, test func(t *testing.T, w *watched)) {
 		go func() { served <- s.Serve(l) }()
 		w.decide(11, gate.Tally{Reason: gate.Valid, Source: verifier.FromCache}) // nobody remembers them
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { defer close(remembered); m.Remember(ctx) }()
+		go func() { defer close(remembered); m.Remember(ctx)() }()
 		synctest.Wait()
 		test(t, w)
 		cancel()

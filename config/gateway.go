@@ -261,12 +261,13 @@ func (g *Gateway) start(watching context.Context) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
 	g.running = true
+	remember := g.metrics.Remember(watching) // before the first request comes
 	for _, d := range g.doors {
 		g.serve(d)
 	}
 	g.serving.Go(func() { g.watchFiles(watching) })
 	g.serving.Go(func() { g.watchHealth(watching) })
-	g.serving.Go(func() { g.metrics.Remember(watching) })
+	g.serving.Go(remember)
 	g.admin.Ready()
 	g.notify(Ready)
 }
