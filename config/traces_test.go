@@ -48,7 +48,8 @@ func TestAGatewaySendsTracesIfTheEnvironmentSaysSo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := bytes.Count(sent, raw); id == over && n != 3 || id == http1 && n != 1 {
+		// The second may have come before the cache showed what the first has learnt, and joined its call.
+		if n := bytes.Count(sent, raw); id == over && n != 3 || id == http1 && n != 1 && n != 2 {
 			t.Errorf("of the trace %s there are %d spans", id, n)
 		}
 	}
