@@ -124,10 +124,11 @@ func watchTop(cmd *cobra.Command, r *remote, interval time.Duration) error {
 		return endingOf(err) // before the screen is taken
 	}
 	m := &topModel{picture: picture{sight: first, colour: wantsColour(cmd.OutOrStdout())}, ask: ask, interval: interval}
-	program := tea.NewProgram(m, tea.WithContext(cmd.Context()), tea.WithoutSignalHandler(),
-		tea.WithInput(cmd.InOrStdin()), tea.WithOutput(cmd.OutOrStdout()))
-	// Ctrl-C and a signal end it as q does.
-	if _, err := program.Run(); err != nil && cmd.Context().Err() == nil {
+	program := tea.NewProgram(m, tea.WithoutSignalHandler(), tea.WithInput(cmd.InOrStdin()), tea.WithOutput(cmd.OutOrStdout()))
+	// A signal ends it as q does. With the context, bubbletea would not wait for who reads
+	// the keys.
+	defer context.AfterFunc(cmd.Context(), program.Quit)()
+	if _, err := program.Run(); err != nil {
 		return &ending{exitUnknown, fmt.Errorf("the terminal: %w", err)}
 	}
 	return nil
