@@ -127,7 +127,8 @@ func watchTop(cmd *cobra.Command, r *remote, interval time.Duration) error {
 	program := tea.NewProgram(m, tea.WithoutSignalHandler(), tea.WithInput(cmd.InOrStdin()), tea.WithOutput(cmd.OutOrStdout()))
 	// A signal ends it as q does. With the context, bubbletea would not wait for who reads
 	// the keys.
-	defer context.AfterFunc(cmd.Context(), program.Quit)()
+	stop := context.AfterFunc(cmd.Context(), program.Quit)
+	defer stop()
 	if _, err := program.Run(); err != nil {
 		return &ending{exitUnknown, fmt.Errorf("the terminal: %w", err)}
 	}
