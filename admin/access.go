@@ -56,14 +56,12 @@ var (
 func (s *Server) guarded(next http.Handler, a Access) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	errors := connecthttp.NewErrorWriter()
-	var told atomic.Int64
+	refused := s.refusals("a call of the admin API was refused")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		refuse := func(err *connect.Error) {
-			if now := time.Now().Unix(); told.Swap(now) != now { // one line a second is enough
-				s.audit(r.Context(), "a call of the admin API was refused", who(r), attr("why", err.Message()))
-			}
+			refused(r, err.Message())
 			_ = errors.Write(w, r, err) // a client that went away is told nothing
 		}
 		switch {
@@ -74,19 +72,16 @@ func (s *Server) guarded(next http.Handler, a Access) http.Handler {
 		case !errors.IsSupported(r):
 			w.WriteHeader(http.StatusUnsupportedMediaType)
 			return
-		case r.TLS == nil && a.Credential == nil && !isOurs(r.Host, a.Host):
+		case a.isMisled(r):
 			refuse(errHost)
 			return
 		case origins.Check(r) != nil:
 			refuse(errOrigin)
 			return
 		}
-		if a.Credential != nil {
-			if err := checkCredential(a.Credential, r.Header); err != nil {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="bearergate admin"`)
-				refuse(err)
-				return
-			}
+		if err := a.admit(w, r); err != nil {
+			refuse(err)
+			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxCallBytes)
 		ctx := context.WithValue(r.Context(), caller{}, who(r))
@@ -101,6 +96,23 @@ func (s *Server) guarded(next http.Handler, a Access) http.Handler {
 	})
 }
 
+// refusals returns what writes who was not let in, and why. One line a second is
+// enough: who is not let in fills no disk.
+func (s *Server) refusals(message string) func(r *http.Request, why string) {
+	var told atomic.Int64
+	return func(r *http.Request, why string) {
+		if now := time.Now().Unix(); told.Swap(now) != now {
+			s.audit(r.Context(), message, who(r), attr("why", why))
+		}
+	}
+}
+
+// isMisled reports whether a request may come from a page whose owner has its name
+// point here (DNS rebinding). By TLS it cannot, and no page knows a credential.
+func (a *Access) isMisled(r *http.Request) bool {
+	return r.TLS == nil && a.Credential == nil && !isOurs(r.Host, a.Host)
+}
+
 // isOurs reports whether a Host cannot be the name of somebody else's page.
 func isOurs(host, configured string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -112,6 +124,18 @@ func isOurs(host, configured string) bool {
 	}
 	_, err := netip.ParseAddr(host)
 	return err == nil
+}
+
+// admit says why a request is not let in, if a credential is wanted.
+func (a *Access) admit(w http.ResponseWriter, r *http.Request) *connect.Error {
+	if a.Credential == nil {
+		return nil
+	}
+	err := checkCredential(a.Credential, r.Header)
+	if err != nil {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="bearergate admin"`)
+	}
+	return err
 }
 
 // checkCredential compares digests, so that neither the length nor the time says

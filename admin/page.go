@@ -11,7 +11,6 @@ import (
 	"path"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/bearergate/bearergate/gate"
 )
@@ -116,7 +115,7 @@ func noPage(w http.ResponseWriter, _ *http.Request) {
 // their Host, for who has its own name point here (DNS rebinding) could read the page;
 // and from no page of another origin but by a link.
 func (s *Server) guardedPage(next http.HandlerFunc, a Access) http.Handler {
-	var told atomic.Int64
+	refused := s.refusals("a request for the status page was refused")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
@@ -127,13 +126,11 @@ func (s *Server) guardedPage(next http.HandlerFunc, a Access) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		refuse := func(why string) {
-			if now := time.Now().Unix(); told.Swap(now) != now { // one line a second is enough
-				s.audit(r.Context(), "a request for the status page was refused", who(r), attr("why", why))
-			}
+			refused(r, why)
 			http.Error(w, why, http.StatusForbidden)
 		}
 		switch {
-		case r.TLS == nil && !isOurs(r.Host, a.Host):
+		case a.isMisled(r):
 			refuse(errHost.Message())
 		case !isFromPage(r):
 			refuse(errOrigin.Message())

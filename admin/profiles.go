@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -54,34 +53,29 @@ func (s *Server) profilesOn(mux *http.ServeMux, a Access) {
 // guardedProfile lets requests in that may come in, as guarded does for the API. No
 // page may ask for one, not even the gateway's own: it need not.
 func (s *Server) guardedProfile(next func(http.ResponseWriter, *http.Request, url.Values), a Access) http.Handler {
-	var told atomic.Int64
+	refused := s.refusals("a request for a profile was refused")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		refuse := func(status int, why string) {
-			if now := time.Now().Unix(); told.Swap(now) != now { // one line a second is enough
-				s.audit(r.Context(), "a request for a profile was refused", who(r), attr("why", why))
-			}
+			refused(r, why)
 			http.Error(w, why, status)
 		}
-		query := r.URL.Query()
 		switch {
-		case r.TLS == nil && a.Credential == nil && !isOurs(r.Host, a.Host):
+		case a.isMisled(r):
 			refuse(http.StatusForbidden, errHost.Message())
 			return
 		case r.Header.Get("Origin") != "", !slices.Contains([]string{"", "none"}, r.Header.Get("Sec-Fetch-Site")):
 			refuse(http.StatusForbidden, errOrigin.Message())
 			return
-		case a.Credential != nil:
-			if err := checkCredential(a.Credential, r.Header); err != nil {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="bearergate admin"`)
-				refuse(http.StatusUnauthorized, err.Message())
-				return
-			}
+		}
+		if err := a.admit(w, r); err != nil {
+			refuse(http.StatusUnauthorized, err.Message())
+			return
 		}
 		s.audit(r.Context(), "a profile is taken", who(r), attr("profile", strings.TrimPrefix(r.URL.Path, profilesPath)))
-		next(w, r, query)
+		next(w, r, r.URL.Query())
 	})
 }
 
