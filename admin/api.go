@@ -49,7 +49,7 @@ type Controls struct {
 	Events *gate.Events
 	// Explain answers a question. The error is one of whoever asks.
 	Explain func(context.Context, Question) (*Explanation, error)
-	// Recent is what is remembered of decisions, by fingerprint.
+	// Recent is what is remembered of decisions.
 	Recent *Recent
 	// Configuration shows the configuration in force in YAML, without secrets.
 	Configuration func() ([]byte, error)

@@ -6,13 +6,9 @@ import (
 	"html/template"
 	"mime"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path"
 	"slices"
-	"sync/atomic"
-
-	"github.com/bearergate/bearergate/gate"
 )
 
 // The status page is made here, for each request, of what the API says, too. It
@@ -50,41 +46,6 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 // refreshEvery is how often the page without JavaScript loads itself again, in
 // seconds, if its reader wants that.
 const refreshEvery = 10
-
-// lately keeps the last refused requests, but not where they came from: addresses are
-// not to be kept for so long. To keep one costs an addition and a store.
-type lately struct {
-	n      atomic.Uint64
-	events [64]atomic.Pointer[gate.Event]
-}
-
-func (l *lately) add(e *gate.Event) {
-	if e.Client.IsValid() {
-		one := *e
-		one.Client = netip.Addr{}
-		e = &one
-	}
-	l.events[(l.n.Add(1)-1)%uint64(len(l.events))].Store(e)
-}
-
-// newest returns the last ones, the newest first.
-func (l *lately) newest(most int) (all []*gate.Event) {
-	for i := range l.events {
-		if e := l.events[i].Load(); e != nil {
-			all = append(all, e)
-		}
-	}
-	slices.SortStableFunc(all, func(a, b *gate.Event) int { return b.At.Compare(a.At) })
-	return all[:min(len(all), most)]
-}
-
-// Decided is told of decisions, as [gate.Options.Sampled] is, and keeps the last ones
-// that were refused, for the page.
-func (s *Server) Decided(e *gate.Event) {
-	if e.Reason.Outcome() != gate.Allow {
-		s.shown.refused.add(e)
-	}
-}
 
 // pageOn puts the page on the listener, if who may call the API can see it there.
 func (s *Server) pageOn(mux *http.ServeMux, a Access) {

@@ -370,12 +370,17 @@ func TestThePageShowsWhatWasRefusedLately(t *testing.T) {
 		if page := w.get(t, "/"); !strings.Contains(page, "Nothing was refused since the start.") {
 			t.Errorf("before anything happened: %s", page)
 		}
+		recent := admin.NewRecent()
+		w.server.Operate(&admin.Controls{
+			Recent: recent, Denials: verifier.NewDenials(), Generation: func() uint64 { return 1 },
+			Listeners: func() []admin.Listener { return nil }, Verifiers: func() map[string]admin.Stages { return nil },
+		})
 		for i := range 100 {
 			pass(time.Second)
-			w.server.Decided(&gate.Event{At: time.Now(), Reason: gate.Valid, Fingerprint: "allowed"})
-			w.server.Decided(&gate.Event{At: time.Now(), Reason: gate.InvalidToken, Fingerprint: "token-" + string(rune('A'+i%26)), Policy: "tried", Shadow: i == 99, Client: netip.MustParseAddr("192.0.2.7")})
+			recent.Tell(&gate.Event{At: time.Now(), Reason: gate.Valid, Fingerprint: "allowed"})
+			recent.Tell(&gate.Event{At: time.Now(), Reason: gate.InvalidToken, Fingerprint: "token-" + string(rune('A'+i%26)), Policy: "tried", Shadow: i == 99, Client: netip.MustParseAddr("192.0.2.7")})
 		}
-		w.server.Decided(&gate.Event{At: time.Now(), Reason: gate.MalformedToken, Fingerprint: "none", Detail: "there is a <comma>"})
+		recent.Tell(&gate.Event{At: time.Now(), Reason: gate.MalformedToken, Fingerprint: "none", Detail: "there is a <comma>"})
 		page := w.get(t, "/")
 		rows := regexp.MustCompile(`<td data-label="Token"><code>([^<]*)`).FindAllStringSubmatch(page, -1)
 		var got string

@@ -121,11 +121,8 @@ type shadowRow struct {
 
 type listenerRow struct{ Name, Kind, Address, TLS string }
 
-// The bounds of what is listed.
-const (
-	shownDenials = 20
-	shownRefused = 15
-)
+// shownDenials is how many denials are listed.
+const shownDenials = 20
 
 // view looks at the gateway.
 func (s *Server) view(ctx context.Context, w *words) *view {
@@ -175,9 +172,9 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 	v.addTalkers(activity)
 	v.addConfiguration(s.shown.configuration.Load())
 	v.addShadows(s.shown.shadows.now())
-	v.addDenials(s.shown.controls.Load())
-	for _, e := range s.shown.refused.newest(shownRefused) {
-		v.Refused = append(v.Refused, w.event(e))
+	if c := s.shown.controls.Load(); c != nil {
+		v.addDenials(c.Denials)
+		v.addRefused(c.Recent)
 	}
 	if s.shown.activity.metrics.panicked() > 0 {
 		v.problem(problem{Level: bad, Text: w.ProblemPanic, Part: "rates"})
@@ -414,11 +411,20 @@ func (v *view) addShadows(until map[string]time.Time) {
 	}
 }
 
-func (v *view) addDenials(c *Controls) {
-	if c == nil || c.Denials == nil {
+func (v *view) addRefused(r *Recent) {
+	if r == nil {
 		return
 	}
-	w, all := v.Words, sortedDenials(c.Denials)
+	for _, e := range r.Refused() {
+		v.Refused = append(v.Refused, v.Words.event(e))
+	}
+}
+
+func (v *view) addDenials(d *verifier.Denials) {
+	if d == nil {
+		return
+	}
+	w, all := v.Words, sortedDenials(d)
 	for _, d := range all[:min(len(all), shownDenials)] {
 		v.Denials = append(v.Denials, denialRow{d.Fingerprint, d.Reason, d.Who, at(d.Until)})
 	}

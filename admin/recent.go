@@ -5,23 +5,28 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/bearergate/bearergate/gate"
 )
 
-// The bounds of what is remembered of tokens, by their fingerprints.
+// The bounds of what is remembered, most of it of tokens, by their fingerprints.
 const (
 	// maxOnce is of how many that were seen once, maxOften of how many that were seen
 	// again. A flood of tokens that come once pushes out no other.
 	maxOnce, maxOften = 1024, 3072
 	// maxPast is how many decisions are kept of each.
 	maxPast = 4
+	// maxRefused is how many refused requests are kept, whatever their tokens.
+	maxRefused = 15
 )
 
-// Recent remembers what was decided of tokens lately, by their fingerprints: so that
-// somebody who has only that can be told why. Its size is bounded; the token that was
-// seen longest ago goes first. It may be used concurrently.
+// Recent remembers what was decided lately: of tokens by their fingerprints, so that
+// somebody who has only that can be told why, and the last refused requests. Its size
+// is bounded; what was longest ago goes first. It may be used concurrently.
 type Recent struct {
+	refused lately
+
 	mu    sync.Mutex
 	known map[string]*list.Element
 	// Of *remembered. The one that was seen last is in front.
@@ -48,13 +53,16 @@ func NewRecent() *Recent {
 // Tell notes a decision. Where the request came from is left out: addresses are not to
 // be kept for so long.
 func (r *Recent) Tell(e *gate.Event) {
-	if e.Fingerprint == noToken {
-		return
-	}
 	if e.Client.IsValid() {
 		one := *e
 		one.Client = netip.Addr{}
 		e = &one
+	}
+	if e.Reason.Outcome() != gate.Allow {
+		r.refused.add(e)
+	}
+	if e.Fingerprint == noToken {
+		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -149,4 +157,28 @@ func (r *Recent) Of(fingerprint string) (past []*gate.Event, refused uint64) {
 		return nil, 0
 	}
 	return slices.Clone(of(at).past), of(at).refused
+}
+
+// Refused returns the last refused requests, also those that their policy let through
+// (shadow), the newest first.
+func (r *Recent) Refused() []*gate.Event { return r.refused.newest() }
+
+// lately keeps the last of what it is given. To keep one costs an addition and a store.
+type lately struct {
+	n      atomic.Uint64
+	events [maxRefused]atomic.Pointer[gate.Event]
+}
+
+func (l *lately) add(e *gate.Event) {
+	l.events[(l.n.Add(1)-1)%maxRefused].Store(e)
+}
+
+func (l *lately) newest() (all []*gate.Event) {
+	for i := range l.events {
+		if e := l.events[i].Load(); e != nil {
+			all = append(all, e)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *gate.Event) int { return b.At.Compare(a.At) })
+	return all
 }

@@ -34,7 +34,6 @@ type shownState struct {
 	controls      atomic.Pointer[Controls]
 	shadows       *shadows
 	activity      *activity
-	refused       lately
 	streams       streams
 }
 

@@ -162,7 +162,6 @@ func (g *Gateway) announce(c *configv1.Config, made *generation) {
 
 // noticed is told of the decisions that somebody may want to see later.
 func (g *Gateway) noticed(e *gate.Event) {
-	g.admin.Decided(e)
 	g.talkers.Note(e)
 	g.recent.Tell(e)
 }
