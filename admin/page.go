@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"sync"
 )
 
 // The status page is made here, for each request, of what the API says, too. It
@@ -18,8 +19,11 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// pageTemplates are the page, and its parts by their names.
-var pageTemplates = template.Must(template.New("").Funcs(template.FuncMap{"events": newEventsView}).ParseFS(pageFiles, "page/*.tmpl"))
+// pageTemplates are the page, and its parts by their names. They are read when somebody
+// looks at it: most runs of the program show no page.
+var pageTemplates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{"events": newEventsView}).ParseFS(pageFiles, "page/*.tmpl"))
+})
 
 // eventsView is a table of decisions.
 type eventsView struct {
@@ -156,7 +160,7 @@ func (s *Server) viewFor(r *http.Request) *view {
 
 func (s *Server) write(w http.ResponseWriter, status int, v *view) {
 	var page bytes.Buffer
-	if err := pageTemplates.ExecuteTemplate(&page, "page.html.tmpl", v); err != nil {
+	if err := pageTemplates().ExecuteTemplate(&page, "page.html.tmpl", v); err != nil {
 		s.logger.Error("the status page has a fault; please report it", attr("error", err.Error()))
 		http.Error(w, "the status page has a fault; the log says more", http.StatusInternalServerError)
 		return

@@ -134,7 +134,7 @@ func (w *words) answer(e *adminv1.ExplainResponse) *answerView {
 		a.Denial = &denialRow{d.GetFingerprint(), d.GetReason(), d.GetWho(), at(d.GetUntil().AsTime())}
 	}
 	a.Advice = e.GetAdvice().GetEnglish()
-	if w.Lang == german().Lang {
+	if w.Lang == "de" {
 		a.Advice = e.GetAdvice().GetGerman()
 	}
 	for _, r := range e.GetRemembered() {

@@ -111,7 +111,7 @@ func (f *follower) changed(v *view) []part {
 	}
 	for _, id := range pageParts {
 		var text bytes.Buffer
-		if pageTemplates.ExecuteTemplate(&text, id, v) == nil {
+		if pageTemplates().ExecuteTemplate(&text, id, v) == nil {
 			add(id, text.String())
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bearergate/bearergate/gate"
@@ -69,7 +70,8 @@ type words struct {
 }
 
 // allWords are the languages that there are, the one for who wants none of them first.
-func allWords() []*words { return []*words{english(), german()} }
+// Nobody changes them.
+var allWords = sync.OnceValue(func() []*words { return []*words{english(), german()} })
 
 // fill fills in what a text leaves open.
 func (*words) fill(text string, values ...any) string { return fmt.Sprintf(text, values...) }
