@@ -10,9 +10,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 
-	"github.com/bearergate/bearergate/gate"
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
-	"github.com/bearergate/bearergate/verifier"
 )
 
 // answerView says what a request with a token gets here and now, and why. The token
@@ -151,39 +149,11 @@ func (w *words) answer(e *adminv1.ExplainResponse) *answerView {
 		return a
 	}
 	reply := e.GetAnswer()
-	reason := reasonNamed(reply.GetReason())
+	reason := reasonsByWord[reply.GetReason()]
 	a.Class, a.Reason, a.Says, a.Detail = reason.Outcome().String(), reason.String(), w.reasons[reason], reply.GetDetail()
 	a.Shadow, a.Status, a.Header, a.Body = reply.GetShadow(), reply.GetStatus(), reply.GetHeader(), reply.GetBody()
-	for source := range verifier.Source(verifier.Sources) {
-		if source.String() == reply.GetSource() {
-			a.Source = w.sources[source]
-		}
+	if source, ok := sourcesByWord[reply.GetSource()]; ok {
+		a.Source = w.sources[source]
 	}
 	return a
-}
-
-// reasonNamed returns the reason by its word.
-func reasonNamed(word string) gate.Reason {
-	for reason := range gate.Reason(gate.Reasons) {
-		if reason.String() == word {
-			return reason
-		}
-	}
-	return gate.InternalError
-}
-
-// decision says what was decided, as event does.
-func (w *words) decision(d *adminv1.Decision) eventRow {
-	reason := reasonNamed(d.GetReason())
-	row := eventRow{
-		At: at(d.GetAt().AsTime()), Class: reason.Outcome().String(), Status: reason.Outcome().Status(), Reason: reason.String(),
-		Detail: d.GetDetail(), Token: d.GetFingerprint(), Policy: d.GetPolicy(), Listener: d.GetListener(), Client: d.GetClient(),
-	}
-	switch {
-	case d.GetShadow():
-		row.Note = w.InShadow
-	case row.Detail == "":
-		row.Note = w.reasons[reason]
-	}
-	return row
 }

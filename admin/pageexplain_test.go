@@ -229,4 +229,8 @@ func TestThePageExplains(t *testing.T) {
 	if got := e.post(t, "/explain", form); !strings.Contains(got.body, "What was decided of it lately") || !strings.Contains(got.body, "<code>insufficient_scope</code>") || strings.Contains(got.body, "192.0.2.7") {
 		t.Errorf("the page does not say what was decided lately, or too much: %s", got.body)
 	}
+	e.recent.Tell(&gate.Event{At: time.Now(), Reason: gate.Valid, Source: verifier.FromStale, Fingerprint: "0123456789ab"})
+	if got := e.post(t, "/explain", form); !strings.Contains(got.body, `<code>valid</code> <span class="quiet">ended, used because nobody can tell`) {
+		t.Errorf("the page does not say where the answer came from: %s", got.body)
+	}
 }

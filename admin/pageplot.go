@@ -106,12 +106,8 @@ func newest(counts []uint32) []uint32 { return counts[max(0, len(counts)-lastMin
 
 func decidedOf(r *adminv1.ActivityResponse) *decided {
 	d := &decided{end: r.GetUntil().GetSeconds()}
-	byWord := map[string]gate.Reason{}
-	for reason := range gate.Reason(gate.Reasons) {
-		byWord[reason.String()] = reason
-	}
 	for _, one := range r.GetReasons() {
-		reason := byWord[one.GetReason()]
+		reason := reasonsByWord[one.GetReason()]
 		d.courses[reason] = courseOf(one.GetCounts(), d.end)
 		d.minute[reason], d.all[reason] = sum(newest(one.GetCounts())), sum(one.GetCounts())
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -125,14 +126,9 @@ func (f *follower) look(v *view) {
 		return
 	}
 	v.Watched = true
-	for more := true; more; {
-		select {
-		case e := <-f.watcher.Events():
-			f.seen = append([]*gate.Event{e}, f.seen[:min(len(f.seen), shownDecisions-1)]...)
-			f.skipped++
-		default:
-			more = false
-		}
+	for range len(f.watcher.Events()) {
+		f.seen = slices.Insert(f.seen[:min(len(f.seen), shownDecisions-1)], 0, <-f.watcher.Events())
+		f.skipped++
 	}
 	for _, e := range f.seen {
 		v.Decisions = append(v.Decisions, v.Words.event(e))

@@ -3,13 +3,13 @@ package admin
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/bearergate/bearergate/gate"
@@ -176,7 +176,7 @@ func (s *Server) view(ctx context.Context, w *words) *view {
 		v.addDenials(c.Denials)
 		v.addRefused(c.Recent)
 	}
-	if s.shown.activity.metrics.panicked() > 0 {
+	if valueOf(s.shown.activity.metrics.panics) > 0 {
 		v.problem(problem{Level: bad, Text: w.ProblemPanic, Part: "rates"})
 	}
 	v.conclude()
@@ -290,12 +290,7 @@ const fullPercent = 98
 func (v *view) addVerifiers(status *adminv1.StatusResponse, r *adminv1.ActivityResponse, now time.Time) {
 	w := v.Words
 	for _, one := range status.GetVerifiers() {
-		state := verifier.Closed
-		for b := range verifier.Breaker(verifier.Breakers) {
-			if b.String() == one.GetBreaker() {
-				state = b
-			}
-		}
+		state := breakersByWord[one.GetBreaker()]
 		row := verifierRow{
 			Name: one.GetName(), Level: good, Breaker: w.breakers[state],
 			Calls: w.count(uint64(one.GetCalls())), Waiting: w.count(uint64(one.GetCallsWaiting())), Shed: w.count(one.GetCallsShed()),
@@ -378,12 +373,6 @@ func byListener(vec *prometheus.GaugeVec) map[string]float64 {
 	return values
 }
 
-func (m *Metrics) panicked() float64 {
-	var d dto.Metric
-	_ = m.panics.Write(&d) // a counter can always be written
-	return d.GetCounter().GetValue()
-}
-
 func (v *view) addConfiguration(c *Configuration) {
 	w := v.Words
 	v.Configuration.File, v.Configuration.Since = cmp.Or(c.File, w.NoFile), at(c.InForceSince)
@@ -436,22 +425,41 @@ func (v *view) addDenials(d *verifier.Denials) {
 	}
 }
 
-// event says what was decided.
-func (w *words) event(e *gate.Event) eventRow {
-	row := eventRow{
-		At: at(e.At), Class: e.Reason.Outcome().String(), Status: e.Reason.Outcome().Status(),
-		Reason: e.Reason.String(), Detail: e.Detail, Token: e.Fingerprint, Policy: e.Policy, Listener: e.Listener,
+// What the API names by words.
+var (
+	reasonsByWord  = byWord[gate.Reason](gate.Reasons)
+	sourcesByWord  = byWord[verifier.Source](verifier.Sources)
+	breakersByWord = byWord[verifier.Breaker](verifier.Breakers)
+)
+
+// byWord returns the first n values by their words.
+func byWord[T interface {
+	~uint8
+	fmt.Stringer
+}](n uint8) map[string]T {
+	all := map[string]T{}
+	for value := range T(n) {
+		all[value.String()] = value
 	}
-	if e.Client.IsValid() {
-		row.Client = e.Client.String()
+	return all
+}
+
+func (w *words) event(e *gate.Event) eventRow { return w.decision(decisionMessage(e)) }
+
+// decision says what was decided.
+func (w *words) decision(d *adminv1.Decision) eventRow {
+	reason := reasonsByWord[d.GetReason()]
+	row := eventRow{
+		At: at(d.GetAt().AsTime()), Class: reason.Outcome().String(), Status: reason.Outcome().Status(), Reason: reason.String(),
+		Detail: d.GetDetail(), Token: d.GetFingerprint(), Policy: d.GetPolicy(), Listener: d.GetListener(), Client: d.GetClient(),
 	}
 	switch {
-	case e.Shadow:
+	case d.GetShadow():
 		row.Note = w.InShadow
-	case e.Reason == gate.Valid:
-		row.Note = w.sources[e.Source]
-	case e.Detail == "":
-		row.Note = w.reasons[e.Reason]
+	case reason == gate.Valid:
+		row.Note = w.sources[sourcesByWord[d.GetSource()]]
+	case row.Detail == "":
+		row.Note = w.reasons[reason]
 	}
 	return row
 }

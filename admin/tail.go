@@ -113,14 +113,10 @@ func wanted(c *Controls, r *adminv1.TailRequest) (f gate.Filter, err error) {
 	for _, o := range []gate.Outcome{gate.Allow, gate.Unauthorized, gate.Forbidden, gate.Refused, gate.Unavailable} {
 		words[o.String()] = o
 	}
-	reasons := map[string]gate.Reason{}
-	for reason := range gate.Reason(gate.Reasons) {
-		reasons[reason.String()] = reason
-	}
 	if f.Outcomes, err = each("outcomes", r.GetOutcomes(), known(words)); err != nil {
 		return f, err
 	}
-	if f.Reasons, err = each("reasons", r.GetReasons(), known(reasons)); err != nil {
+	if f.Reasons, err = each("reasons", r.GetReasons(), known(reasonsByWord)); err != nil {
 		return f, err
 	}
 	if f.Policies, err = each("policies", r.GetPolicies(), among(c.Policies())); err != nil {
