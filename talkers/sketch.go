@@ -1,6 +1,8 @@
 package talkers
 
 import (
+	"slices"
+
 	"github.com/bearergate/bearergate/gate"
 )
 
@@ -92,29 +94,33 @@ func (s *sketch[K]) swap(i, j int) {
 	s.where[s.slots[i].key], s.where[s.slots[j].key] = i, j
 }
 
-// merged counts what several sketches have counted. What one of them does not have may
-// have been counted there as often as its least frequent key.
+// copied returns what was counted so far, to be looked at alone.
+func (s *sketch[K]) copied() sketch[K] {
+	return sketch[K]{size: s.size, slots: slices.Clone(s.slots)}
+}
+
+// merged counts what several sketches have counted, the oldest first. What one of them
+// does not have may have been counted there as often as its least frequent key.
 func merged[K comparable](all []*sketch[K]) []slot[K] {
-	var sum []slot[K]
-	seen := map[K]bool{}
-	for _, of := range all {
-		for _, one := range of.slots {
-			if seen[one.key] {
-				continue
+	var nowhere uint64 // the count of a key that none of them has, and its error
+	most := 0
+	for _, s := range all {
+		nowhere += s.least()
+		most += len(s.slots)
+	}
+	sum, where := make([]slot[K], 0, most), make(map[K]int, most)
+	for _, s := range all {
+		least := s.least()
+		for _, one := range s.slots {
+			i, known := where[one.key]
+			if !known {
+				i = len(sum)
+				where[one.key] = i
+				sum = append(sum, slot[K]{key: one.key, count: nowhere, error: nowhere})
 			}
-			seen[one.key] = true
-			total := slot[K]{key: one.key}
-			for _, s := range all {
-				if i, there := s.where[one.key]; there {
-					total.count += s.slots[i].count
-					total.error += s.slots[i].error
-					total.reason = s.slots[i].reason
-				} else {
-					total.count += s.least()
-					total.error += s.least()
-				}
-			}
-			sum = append(sum, total)
+			sum[i].count += one.count - least
+			sum[i].error = sum[i].error - least + one.error
+			sum[i].reason = one.reason
 		}
 	}
 	return sum

@@ -65,6 +65,10 @@ func newKinds() kinds {
 	return kinds{sketch[string]{size: places}, sketch[netip.Prefix]{size: places}, sketch[string]{size: places}}
 }
 
+func (k *kinds) copied() kinds {
+	return kinds{k.tokens.copied(), k.clients.copied(), k.policies.copied()}
+}
+
 // New returns Talkers.
 func New() *Talkers { return &Talkers{begin: time.Now().Add(-step)} }
 
@@ -157,24 +161,37 @@ type Talker struct {
 
 // Top returns who was seen most, in the last five minutes and in the last fifteen.
 func (t *Talkers) Top() []Top {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	counted := t.copied()
 	now := int64(time.Since(t.begin) / step)
 	var all []Top
 	for _, window := range windows {
 		var within []*counts
-		for i := range t.steps {
-			if at := &t.steps[i]; at.number > 0 && at.number >= now-int64(window/step) && at.number <= now {
+		for i := range counted {
+			if at := &counted[i]; at.number >= now-int64(window/step) && at.number <= now {
 				within = append(within, at)
 			}
 		}
-		slices.SortFunc(within, func(a, b *counts) int { return cmp.Compare(a.number, b.number) })
 		all = append(all, Top{
 			Window:  window,
 			Allowed: top(within, func(c *counts) *kinds { return &c.allowed }),
 			Refused: top(within, func(c *counts) *kinds { return &c.refused }),
 		})
 	}
+	return all
+}
+
+// copied returns the counts of all steps, the oldest first. To find out who was seen
+// most takes long when many were, and requests must not wait for it.
+func (t *Talkers) copied() []counts {
+	all := make([]counts, 0, steps)
+	t.mu.Lock()
+	for i := range t.steps {
+		if at := &t.steps[i]; at.number > 0 {
+			all = append(all, counts{at.number, at.allowed.copied(), at.refused.copied()})
+		}
+	}
+	t.mu.Unlock()
+	slices.SortFunc(all, func(a, b counts) int { return cmp.Compare(a.number, b.number) })
 	return all
 }
 

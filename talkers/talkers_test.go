@@ -278,3 +278,25 @@ func BenchmarkNote(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTop is what it costs to find who was seen most while a flood comes of tokens
+// that never come again; and how long requests wait for it.
+func BenchmarkTop(b *testing.B) {
+	all := New()
+	all.begin = all.begin.Add(-steps * step)
+	for i := range 2 * steps * places {
+		for _, reason := range []gate.Reason{gate.Valid, gate.InvalidToken} {
+			e := event(reason, fmt.Sprintf("%012x", i), fmt.Sprintf("192.0.%d.%d", i>>8, i&255), 1)
+			e.At = all.begin.Add(step + time.Duration(i)*step/(2*places))
+			all.Note(e)
+		}
+	}
+	for name, find := range map[string]func(){"all of it": func() { all.Top() }, "what requests wait for": func() { all.copied() }} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				find()
+			}
+		})
+	}
+}
