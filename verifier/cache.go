@@ -134,17 +134,14 @@ func (c *Cache) Close() {
 // a [*Panic], or whatever else the wrapped Verifier gives.
 func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 	now := c.clock.now()
-	d := t.Digest()
-	if denied := c.denials.find(&t); denied != nil {
+	switch denied, e := c.recall(&t, now); {
+	case denied != nil:
 		return c.denied(denied), nil
-	}
-	if e := c.find(d, now); e != nil {
-		if e.due(now) {
-			c.refresh(t)
-		}
+	case e != nil:
 		return c.verdict(e, now, FromCache), nil
+	default:
+		return c.wait(ctx, t, now)
 	}
-	return c.wait(ctx, t, now)
 }
 
 // Recall gives the verdict that is remembered of a token, in the place of the zero
@@ -154,20 +151,29 @@ func (c *Cache) Verify(ctx context.Context, t bearer.Token) (Verdict, error) {
 // and verdicts up (BenchmarkDecideCached).
 func (c *Cache) Recall(t *bearer.Token, v *Verdict) (left time.Duration) {
 	now := c.clock.now()
-	d := t.Digest()
-	if denied := c.denials.find(t); denied != nil {
-		v.Source = FromDenial
-		return max(denied.last-denied.from.since(now), 1)
-	}
-	e := c.find(d, now)
-	if e == nil {
+	switch denied, e := c.recall(t, now); {
+	case denied != nil:
+		*v = c.denied(denied)
+		return max(time.Until(v.Until), 1)
+	case e != nil:
+		v.Valid, v.Source, v.Claims = e.valid, FromCache, e.claims
+		return e.life.duration() - e.learnt.since(now)
+	default:
 		return 0
 	}
-	if e.due(now) {
+}
+
+// recall returns the denial of a token or else its entry, if one is in force. The entry
+// is renewed if it is time to.
+func (c *Cache) recall(t *bearer.Token, now instant) (*denial, *entry) {
+	if denied := c.denials.find(t); denied != nil {
+		return denied, nil
+	}
+	e := c.find(t.Digest(), now)
+	if e != nil && e.due(now) {
 		c.refresh(*t)
 	}
-	v.Valid, v.Source, v.Claims = e.valid, FromCache, e.claims
-	return e.life.duration() - e.learnt.since(now)
+	return nil, e
 }
 
 // wait asks, and tells how long that took since begin.
