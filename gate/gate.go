@@ -458,11 +458,7 @@ func (g *Gate) Recovered(value any) (d Decision) {
 	defer func() { _ = recover() }()
 	p := verifier.Recovered(value, debug.Stack())
 	g.panicked(p)
-	d = Decision{Reason: InternalError}
-	g.decided(Tally{Reason: d.Reason})
-	g.log.refused(d.Reason, about{err: p})
-	g.tell(nil, &d, 0, false)
-	return d
+	return g.refuse(InternalError, p)
 }
 
 // Unreadable decides about a request that its face could not read: it is
