@@ -83,11 +83,7 @@ func (ds *Denials) Deny(t bearer.Token, last time.Duration, reason, who string) 
 			last = max(last, min(time.Until(expires), day))
 		}
 	}
-	d, err := add(ds, ds.byDigest, *t.Digest(), &denial{fingerprint: t.RawFingerprint(), last: last, reason: reason, who: who})
-	if err != nil {
-		return Denial{}, err
-	}
-	return ds.shown(d), nil
+	return add(ds, ds.byDigest, *t.Digest(), &denial{fingerprint: t.RawFingerprint(), last: last, reason: reason, who: who})
 }
 
 // DenyFingerprint is Deny for a token of which only the fingerprint is known. Another
@@ -103,16 +99,12 @@ func (ds *Denials) DenyFingerprint(text string, last time.Duration, reason, who 
 	if last == 0 {
 		last = MaxLife
 	}
-	d, err := add(ds, ds.byFingerprint, f, &denial{fingerprint: f, last: last, reason: reason, who: who})
-	if err != nil {
-		return Denial{}, err
-	}
-	return ds.shown(d), nil
+	return add(ds, ds.byFingerprint, f, &denial{fingerprint: f, last: last, reason: reason, who: who})
 }
 
-func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (*denial, error) {
+func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (Denial, error) {
 	if d.last < 0 || d.last > MaxDenial {
-		return nil, errDenialTooLong
+		return Denial{}, errDenialTooLong
 	}
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
@@ -125,11 +117,20 @@ func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (*denial
 	}
 	_, known := to[key]
 	if full := len(ds.byDigest)+len(ds.byFingerprint) >= maxDenials; full && !known {
-		return nil, ErrTooManyDenials
+		return Denial{}, ErrTooManyDenials
 	}
 	to[key] = d
 	ds.count.Store(int64(len(ds.byDigest) + len(ds.byFingerprint)))
-	return d, nil
+	return ds.shown(d), nil
+}
+
+// Find returns the denial of a token if one is in force.
+func (ds *Denials) Find(t bearer.Token) (Denial, bool) {
+	d := ds.find(&t)
+	if d == nil {
+		return Denial{}, false
+	}
+	return ds.shown(d), true
 }
 
 // find returns the denial of a token if one is in force, else nil.

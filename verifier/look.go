@@ -130,12 +130,3 @@ func (fs *flights) seen(d *bearer.Digest) (landed *entry, flying bool) {
 		return nil, true
 	}
 }
-
-// Find returns the denial of a token if one is in force.
-func (ds *Denials) Find(t bearer.Token) (Denial, bool) {
-	d := ds.find(&t)
-	if d == nil {
-		return Denial{}, false
-	}
-	return ds.shown(d), true
-}
