@@ -100,7 +100,8 @@ func NewCache(next Verifier, o CacheOptions) (*Cache, error) {
 	return c, nil
 }
 
-// clear frees the room of entries that have ended, until the flights are closed.
+// clear frees the room of entries and denials that have ended, until the flights are
+// closed.
 func (c *Cache) clear() {
 	ticker := time.NewTicker(clearInterval)
 	defer ticker.Stop()
@@ -110,6 +111,7 @@ func (c *Cache) clear() {
 			return
 		case <-ticker.C:
 		}
+		c.denials.clear()
 		for _, m := range []*memory{c.good, c.refused} {
 			for _, k := range m.ends.take(c.clock.now()) {
 				c.storing.Lock()

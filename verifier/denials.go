@@ -49,9 +49,6 @@ type Denials struct {
 	mu            sync.RWMutex
 	byDigest      map[bearer.Digest]*denial
 	byFingerprint map[fingerprint]*denial
-	// cleared is at how many those that have ended are taken out: so that one denial
-	// more costs no look at all of them.
-	cleared int
 }
 
 // fingerprint is a [bearer.Token.RawFingerprint].
@@ -109,19 +106,34 @@ func add[K comparable](ds *Denials, to map[K]*denial, key K, d *denial) (Denial,
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	d.from = ds.clock.now()
-	if len(ds.byDigest)+len(ds.byFingerprint) >= ds.cleared {
-		ended := func(old *denial) bool { return !old.inForce(d.from) }
-		maps.DeleteFunc(ds.byDigest, func(_ bearer.Digest, old *denial) bool { return ended(old) })
-		maps.DeleteFunc(ds.byFingerprint, func(_ fingerprint, old *denial) bool { return ended(old) })
-		ds.cleared = min(max(2*(len(ds.byDigest)+len(ds.byFingerprint)), 16), maxDenials)
-	}
 	_, known := to[key]
-	if full := len(ds.byDigest)+len(ds.byFingerprint) >= maxDenials; full && !known {
-		return Denial{}, ErrTooManyDenials
+	if !known && ds.held() >= maxDenials {
+		ds.takeOut(d.from)
+		if ds.held() >= maxDenials {
+			return Denial{}, ErrTooManyDenials
+		}
 	}
 	to[key] = d
-	ds.count.Store(int64(len(ds.byDigest) + len(ds.byFingerprint)))
+	ds.count.Store(int64(ds.held()))
 	return ds.shown(d), nil
+}
+
+func (ds *Denials) held() int { return len(ds.byDigest) + len(ds.byFingerprint) }
+
+// clear takes out those that have ended, so that requests pay for them no longer.
+func (ds *Denials) clear() {
+	if ds.count.Load() == 0 {
+		return
+	}
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.takeOut(ds.clock.now())
+}
+
+func (ds *Denials) takeOut(now instant) {
+	maps.DeleteFunc(ds.byDigest, func(_ bearer.Digest, d *denial) bool { return !d.inForce(now) })
+	maps.DeleteFunc(ds.byFingerprint, func(_ fingerprint, d *denial) bool { return !d.inForce(now) })
+	ds.count.Store(int64(ds.held()))
 }
 
 // Find returns the denial of a token if one is in force.

@@ -2,6 +2,8 @@ package verifier_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -91,6 +93,67 @@ func testDenialsOfAllCaches(t *testing.T, fingerprints *bearer.Fingerprints) {
 		}
 		if all := denials.All(); len(all) != 0 {
 			t.Errorf("All: %+v", all)
+		}
+	})
+}
+
+// TestEndedDenialsAreTakenOut, so that they cost requests nothing and are not counted.
+func TestEndedDenialsAreTakenOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denials := verifier.NewDenials()
+		c, err := verifier.NewCache(always{}, verifier.CacheOptions{
+			MaxTokens: 10, ValidTTL: time.Minute, InvalidTTL: time.Minute, Timeout: time.Second, Denials: denials,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		expect := func(want int) {
+			t.Helper()
+			if got := c.Stats().Denied; got != want {
+				t.Errorf("%d are denied, want %d", got, want)
+			}
+		}
+		token := newTokens(t).parse(t, "by-token")
+		if _, err := denials.Deny(token, time.Minute, "", ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := denials.DenyFingerprint("0123456789ab", time.Hour, "", ""); err != nil {
+			t.Fatal(err)
+		}
+		pass(50 * time.Second)
+		expect(2)
+		pass(20 * time.Second)
+		expect(1)
+		pass(time.Hour)
+		expect(0)
+	})
+}
+
+// TestEndedDenialsMakeRoom, also if no cache has taken them out.
+func TestEndedDenialsMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denials := verifier.NewDenials()
+		deny := func(from, to int) error {
+			for i := from; i < to; i++ {
+				if _, err := denials.DenyFingerprint(fmt.Sprintf("%012x", i), time.Minute, "", ""); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := deny(0, 100_000); err != nil {
+			t.Fatal(err)
+		}
+		if err := deny(100_000, 100_001); !errors.Is(err, verifier.ErrTooManyDenials) {
+			t.Errorf("one more: %v", err)
+		}
+		if err := deny(0, 1); err != nil {
+			t.Errorf("one of them again: %v", err)
+		}
+		pass(time.Minute)
+		if err := deny(100_000, 100_001); err != nil {
+			t.Errorf("after they have ended: %v", err)
 		}
 	})
 }
