@@ -33,13 +33,18 @@ func (c Clients) of(a netip.Addr) netip.Addr {
 // an IPv6 address, below which a client has as many as it likes; fewer if less is
 // shown. It is the zero Prefix if nothing is.
 func (c Clients) Network(a netip.Addr) netip.Prefix {
-	bits := map[Clients][2]int{WholeClients: {32, 64}, ClientNetworks: {24, 48}}[c]
-	n := bits[0]
-	if a.Is6() {
-		n = bits[1]
-	}
-	if n == 0 {
+	var v4, v6 int
+	switch c {
+	case WholeClients:
+		v4, v6 = 32, 64
+	case ClientNetworks:
+		v4, v6 = 24, 48
+	default:
 		return netip.Prefix{}
+	}
+	n := v4
+	if a.Is6() {
+		n = v6
 	}
 	p, _ := a.Prefix(n) // the zero Addr has none
 	return p
