@@ -35,13 +35,11 @@ func newKeeping(most time.Duration) (keeping, error) {
 // whose life so much is left; 0 means that the verdict itself says when it ends.
 func (k keeping) of(v *verifier.Verdict, left time.Duration) time.Duration {
 	// A stale verdict is good only as long as nobody can tell, which is asked each
-	// time. One without an end is remembered by nobody.
-	switch {
-	case k.most == 0 || v.Source == verifier.FromStale:
+	// time. One without an end is remembered by nobody: its end is long ago.
+	if k.most == 0 || v.Source == verifier.FromStale {
 		return 0
-	case left <= 0 && v.Until.IsZero():
-		return 0
-	case left <= 0:
+	}
+	if left <= 0 {
 		left = time.Until(v.Until)
 	}
 	return max(0, min(k.most, left)).Truncate(time.Second)
