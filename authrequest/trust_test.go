@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bearergate/bearergate/authrequest"
 	"github.com/bearergate/bearergate/gate"
@@ -176,6 +177,24 @@ func TestAPublicRouteTellsNothingOfTheToken(t *testing.T) {
 	good := f.ask(t, asking("GET /auth/", "X-Original-URI: /x", "X-Original-Method: GET", "X-Original-Host: api.example.com", "Authorization: Bearer "+goodToken))
 	if good.StatusCode != http.StatusOK || good.Header.Get("X-Partner") != "crm" || good.Header.Get("X-Envoy-Auth-Headers-To-Remove") != "authorization" {
 		t.Errorf("%d %v", good.StatusCode, good.Header)
+	}
+}
+
+// TestWhoIsLetThroughWithoutAGoodTokenSaysNothingOfWhoItIs: identity headers of the
+// policy itself are taken off, too.
+func TestWhoIsLetThroughWithoutAGoodTokenSaysNothingOfWhoItIs(t *testing.T) {
+	f := startTCP(t, authrequest.Options{}, func(o *gate.Options) {
+		o.Identity = []gate.IdentityHeader{{Name: "X-Partner", Constant: "crm"}, {Name: "X-Token", Fingerprint: true}}
+		o.Shadow = time.Now().Add(time.Hour)
+	})
+	for _, request := range []string{get(""), get("Bearer a-token-that-is-not-good")} {
+		got := f.ask(t, request)
+		if got.StatusCode != http.StatusOK || got.Header["X-Partner"] != nil || got.Header["X-Token"] != nil {
+			t.Errorf("%d %v", got.StatusCode, got.Header)
+		}
+		if off := got.Header.Get("X-Envoy-Auth-Headers-To-Remove"); off != "authorization,x-partner,x-token" {
+			t.Errorf("takes off %q", off)
+		}
 	}
 }
 

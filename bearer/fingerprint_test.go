@@ -92,6 +92,9 @@ func TestFingerprintsSayNothingOfTheDigest(t *testing.T) {
 	if plain.Fingerprint() == token.Fingerprint() {
 		t.Error("the fingerprint is a part of the digest")
 	}
+	if d := token.Digest(); token.Fingerprint() != hex.EncodeToString(d[len(d)-6:]) {
+		t.Error("this process's own is not of the end of the digest: a cache finds tokens by the beginning")
+	}
 	other, err := newParser(t).WithFingerprints(bearer.PlainFingerprints()).ParseToken(secret)
 	if err != nil {
 		t.Fatal(err)

@@ -71,6 +71,15 @@ func TestADecisionAsideAsksOthers(t *testing.T) {
 	}
 }
 
+// TestADecisionAsideAsksOthersThanTheMemory, which a request would ask in place.
+func TestADecisionAsideAsksOthersThanTheMemory(t *testing.T) {
+	g, _ := newCached(t)
+	a := g.DecideAside(t.Context(), withToken(), func(verifier.Verifier) verifier.Verifier { return notGood })
+	if a.Reason != gate.InvalidToken {
+		t.Errorf("aside it is %v", a.Reason)
+	}
+}
+
 // TestThereIsAdviceForEachRefusal in both languages, and none else; a partner is never
 // told to do what does not help.
 func TestThereIsAdviceForEachRefusal(t *testing.T) {

@@ -97,6 +97,27 @@ func testDenialsOfAllCaches(t *testing.T, fingerprints *bearer.Fingerprints) {
 	})
 }
 
+// TestADenialLastsAsLongAsItsToken, but neither shorter than a verdict may nor for more
+// than a day, unless an operator says so.
+func TestADenialLastsAsLongAsItsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denials, ts := verifier.NewDenials(), newTokens(t)
+		for _, test := range []struct{ expires, last, want time.Duration }{
+			{time.Minute, 0, verifier.MaxLife},
+			{2 * verifier.MaxLife, 0, 2 * verifier.MaxLife},
+			{24*time.Hour + time.Minute, 0, 24 * time.Hour},
+			{365 * 24 * time.Hour, 0, 24 * time.Hour},
+			{time.Minute, 48 * time.Hour, 48 * time.Hour},
+		} {
+			claims := fmt.Sprintf(`{"exp":%d}`, time.Now().Add(test.expires).Unix())
+			token := ts.parse(t, part(t, `{"alg":"none"}`)+"."+part(t, claims)+".")
+			if d, err := denials.Deny(token, test.last, "", ""); err != nil || d.Until.Sub(d.Since) != test.want {
+				t.Errorf("one that ends in %v, denied for %v: %+v, %v; want %v", test.expires, test.last, d, err, test.want)
+			}
+		}
+	})
+}
+
 // TestEndedDenialsAreTakenOut, so that they cost requests nothing and are not counted.
 func TestEndedDenialsAreTakenOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
