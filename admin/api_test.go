@@ -335,6 +335,12 @@ func TestWhoMayNotCall(t *testing.T) {
 		if resp.StatusCode != test.want {
 			t.Errorf("%s: %d %s, want %d", name, resp.StatusCode, body, test.want)
 		}
+		if stored := resp.Header.Get("Cache-Control"); test.at != off && stored != "no-store" {
+			t.Errorf("%s: may be stored: %q", name, stored)
+		}
+		if challenged := resp.Header.Get("WWW-Authenticate") == `Bearer realm="bearergate admin"`; test.want == http.StatusUnauthorized && !challenged {
+			t.Errorf("%s: is not told that a credential is wanted", name)
+		}
 		if allowed := resp.Header.Get("Access-Control-Allow-Origin"); allowed != "" {
 			t.Errorf("%s: lets pages read: %s", name, allowed)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/bearergate/bearergate/admin"
 	"github.com/bearergate/bearergate/gate"
+	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
 
@@ -165,6 +166,16 @@ func TestWhatTheFormAsks(t *testing.T) {
 	}
 	if got := e.post(t, "/explain?lang=de", "token=abc&url=nowhere"); !strings.Contains(got.body, "Das lässt sich nicht erklären") || !strings.Contains(got.body, "there is no such &lt;listener&gt;") {
 		t.Error("the page does not say what is wrong")
+	}
+}
+
+// TestACallMayNotTakeForEver by the API either: the deadline is looked at where the
+// explanation is made.
+func TestACallMayNotTakeForEver(t *testing.T) {
+	e := explain(t)
+	_, err := e.calls().Explain(t.Context(), &adminv1.ExplainRequest{Which: &adminv1.ExplainRequest_Token{Token: someToken}})
+	if err != nil || e.asked == nil {
+		t.Errorf("%v, asked is %v", err, e.asked)
 	}
 }
 
