@@ -74,11 +74,6 @@ func Explain(c *configv1.Config, listener string, f policy.Facts) (*Explanation,
 	if f.Named && !slices.ContainsFunc(doors, believesNames) {
 		return nil, errNobodyBelieves
 	}
-	return explainAt(c, here, f)
-}
-
-// explainAt is Explain at a listener, whoever may put the question so.
-func explainAt(c *configv1.Config, here entry, f policy.Facts) (*Explanation, error) {
 	made, err := NewPolicies(c)
 	if err != nil {
 		return nil, err
@@ -88,6 +83,11 @@ func explainAt(c *configv1.Config, here entry, f policy.Facts) (*Explanation, er
 		return nil, err
 	}
 	router.Read(needsAt(made, here)) // else a path that only an expression reads would not be checked
+	return made.explain(c, router, f)
+}
+
+// explain is [Explain] where a router chooses, whoever may put the question so.
+func (p *Policies) explain(c *configv1.Config, router *policy.Router, f policy.Facts) (*Explanation, error) {
 	chosen, err := router.Choose(&f)
 	if err != nil {
 		return &Explanation{Refused: err, Reason: gate.NoPolicy(err)}, nil
@@ -96,9 +96,9 @@ func explainAt(c *configv1.Config, here entry, f policy.Facts) (*Explanation, er
 	if err != nil {
 		return nil, err
 	}
-	index := slices.Index(made.Router.Names(), router.Names()[chosen])
-	p := made.Messages[index]
-	e := &Explanation{Policy: made.Router.Names()[index], Asks: p, Requires: made.Requirements[index].Explain(), Warning: made.claimless(index, c)}
+	index := slices.Index(p.Router.Names(), router.Names()[chosen])
+	asks := p.Messages[index]
+	e := &Explanation{Policy: p.Router.Names()[index], Asks: asks, Requires: p.Requirements[index].Explain(), Warning: p.claimless(index, c)}
 	for i, candidate := range candidates {
 		m := Match{
 			Route: candidate.Route, Policy: c.GetRoutes()[candidate.Route].GetPolicy(),
@@ -109,12 +109,12 @@ func explainAt(c *configv1.Config, here entry, f policy.Facts) (*Explanation, er
 		}
 		e.Routes = append(e.Routes, m)
 	}
-	if !p.GetPublic() {
-		for _, name := range askedBy(p, c) {
+	if !asks.GetPublic() {
+		for _, name := range askedBy(asks, c) {
 			e.Verifiers = append(e.Verifiers, verifierNamed(c, name))
 		}
 	}
-	e.Shadow, err = shadowEnd(p.GetShadow())
+	e.Shadow, err = shadowEnd(asks.GetShadow())
 	return e, err
 }
 

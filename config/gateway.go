@@ -41,8 +41,8 @@ type Gateway struct {
 	metrics   *admin.Metrics
 	admin     *admin.Server // what all admin listeners show; it has none itself
 	health    atomic.Pointer[healthOf]
-	deciding  atomic.Pointer[deciding]
-	reading   atomic.Pointer[Reading] // of what is in force; nil if it was never a file
+	deciding  atomic.Pointer[generation] // what decides now
+	reading   atomic.Pointer[Reading]    // of what is in force; nil if it was never a file
 	recent    *admin.Recent
 	verifiers *verifierPool
 	parser    *bearer.Parser // all others give tokens the same digests

@@ -18,19 +18,21 @@ import (
 
 // generation is what decides under one configuration, and goes with it.
 type generation struct {
+	config    *configv1.Config
+	chosen    *Policies
 	verifiers *verifiers
 	policies  []gate.Policy
-	warnings  []Warning
 	// Of each listener, by name.
-	gates map[string]*gate.Gate
-	trust map[string]authrequest.Trust
+	gates   map[string]*gate.Gate
+	routers map[string]*policy.Router
+	trust   map[string]authrequest.Trust
 	// discard is for one that was never used. One that was goes by itself.
 	discard func()
 }
 
 // generate makes what decides.
 func (g *Gateway) generate(c *configv1.Config) (_ *generation, err error) {
-	made := &generation{gates: map[string]*gate.Gate{}, trust: map[string]authrequest.Trust{}}
+	made := &generation{config: c, gates: map[string]*gate.Gate{}, routers: map[string]*policy.Router{}, trust: map[string]authrequest.Trust{}}
 	if made.verifiers, err = g.verifiers.take(c); err != nil {
 		return nil, err
 	}
@@ -65,12 +67,10 @@ func (g *Gateway) makeGates(c *configv1.Config, made *generation) error {
 	if err != nil {
 		return fmt.Errorf("credential.max_token_bytes: %w", err)
 	}
-	chosen, err := NewPolicies(c)
-	if err != nil {
+	if made.chosen, err = NewPolicies(c); err != nil {
 		return err
 	}
-	made.warnings = chosen.warnings(c)
-	if made.policies, err = gatePolicies(c, chosen, made.verifiers); err != nil {
+	if made.policies, err = gatePolicies(c, made.chosen, made.verifiers); err != nil {
 		return err
 	}
 	var shadowed []string
@@ -88,11 +88,12 @@ func (g *Gateway) makeGates(c *configv1.Config, made *generation) error {
 				return fmt.Errorf("%s.%w", e.path, err)
 			}
 		}
-		router, served, err := chosen.servedAt(e)
+		router, served, err := made.chosen.servedAt(e)
 		if err != nil {
 			return err
 		}
 		here, elsewhere := divide(made.policies, served)
+		made.routers[e.name] = router
 		made.gates[e.name], err = gate.New(gate.Options{
 			Listener:  e.name,
 			Parser:    parser,
@@ -136,7 +137,7 @@ func divide(policies []gate.Policy, served []int) (here []gate.Policy, elsewhere
 
 // announce tells the operator of what decides from now on.
 func (g *Gateway) announce(c *configv1.Config, made *generation) {
-	for _, w := range made.warnings {
+	for _, w := range made.chosen.warnings(c) {
 		g.logger.Warn("the configuration may not do what is meant", slog.String("field", w.Field), slog.String("detail", w.Text))
 	}
 	g.LogAllowed(c.GetLog().GetAllowedOneIn())

@@ -10,15 +10,8 @@ import (
 	"github.com/bearergate/bearergate/bearer"
 	"github.com/bearergate/bearergate/gate"
 	"github.com/bearergate/bearergate/policy"
-	configv1 "github.com/bearergate/bearergate/proto/bearergate/config/v1"
 	"github.com/bearergate/bearergate/verifier"
 )
-
-// deciding is what decides now.
-type deciding struct {
-	config *configv1.Config
-	made   *generation
-}
 
 // errNoFile is about a configuration that was never a file.
 var errNoFile = errors.New("the configuration did not come from a file, so it is not known how it was written")
@@ -41,7 +34,7 @@ func (g *Gateway) explain(ctx context.Context, q admin.Question) (*admin.Explana
 		return nil, err
 	}
 	f, named, notes := facts(decider, &q)
-	under, err := explainAt(now.config, here, f)
+	under, err := now.chosen.explain(now.config, now.routers[here.name], f)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +69,7 @@ func (g *Gateway) explain(ctx context.Context, q admin.Question) (*admin.Explana
 	g.answer(ctx, decider, &q, r, e)
 	for _, v := range under.Verifiers {
 		for _, name := range []string{v.GetBehind(), v.GetName()} {
-			if n := now.made.verifiers.byName[name]; n != nil {
+			if n := now.verifiers.byName[name]; n != nil {
 				e.Remembered = append(e.Remembered, n.remembered(name, token, e.Form != ""))
 			}
 		}
@@ -85,9 +78,9 @@ func (g *Gateway) explain(ctx context.Context, q admin.Question) (*admin.Explana
 }
 
 // at returns a listener for proxies, and what decides there.
-func (d *deciding) at(name string) (entry, *gate.Gate, error) {
-	for _, e := range entries(d.config.GetListeners()) {
-		if decider := d.made.gates[e.name]; decider != nil && (name == "" || name == e.name) {
+func (gen *generation) at(name string) (entry, *gate.Gate, error) {
+	for _, e := range entries(gen.config.GetListeners()) {
+		if decider := gen.gates[e.name]; decider != nil && (name == "" || name == e.name) {
 			return e, decider, nil
 		}
 	}

@@ -28,17 +28,10 @@ func (g *Gateway) controls() *admin.Controls {
 		Configuration: g.configuration,
 		Explain:       g.explain,
 		Recent:        g.recent,
-		Policies:      func() []string { return policyNames(g.current()) },
+		Policies:      func() []string { return policyNames(g.deciding.Load().config) },
 		Diagnostics:   g.diagnostics,
 		Talkers:       g.talkers.Top,
 	}
-}
-
-// current is the configuration in force.
-func (g *Gateway) current() *configv1.Config {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.config
 }
 
 func (g *Gateway) listeners() []admin.Listener {

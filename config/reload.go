@@ -218,7 +218,7 @@ func (g *Gateway) commit(ctx context.Context, next *change) {
 	g.mu.Lock()
 	g.config, g.doors, g.digest = next.config, next.doors, next.digest
 	g.mu.Unlock()
-	g.deciding.Store(&deciding{config: next.config, made: next.made})
+	g.deciding.Store(next.made)
 	g.generation.Add(1)
 	g.announce(next.config, next.made)
 	for _, d := range next.doors {
