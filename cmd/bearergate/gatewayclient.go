@@ -50,7 +50,12 @@ func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, 
 	if err != nil {
 		return nil, nil, err
 	}
-	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, base))), done, nil
+	return callsOver(client, base), done, nil
+}
+
+// callsOver makes calls by what reach returns.
+func callsOver(client *http.Client, base string) adminv1connect.AdminServiceClient {
+	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, base)))
 }
 
 // reach returns what speaks HTTP with the gateway, its URL, and what ends that. The

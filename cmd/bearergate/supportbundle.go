@@ -17,7 +17,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
-	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
 )
 
 // maxPieceBytes bounds each piece of a bundle: more of it would not be read anyway.
@@ -47,18 +46,13 @@ Exit code 3 if the gateway gave nothing.`,
 				return &ending{exitWrong, err}
 			}
 			defer done()
-			calls, closeCalls, err := r.client(cmd)
-			if err != nil {
-				return &ending{exitWrong, err}
-			}
-			defer closeCalls()
 			now := time.Now().UTC()
 			name := "bearergate-support-" + now.Format("20060102T150405Z")
 			if out == "" {
 				out = name + ".tar.gz"
 			}
 			b := &bundle{taken: now, folder: name}
-			for _, p := range pieces(client, base, calls) {
+			for _, p := range pieces(client, base) {
 				ctx, cancel := context.WithTimeout(cmd.Context(), r.timeout)
 				b.add(ctx, p)
 				cancel()
@@ -89,7 +83,8 @@ type piece struct {
 }
 
 // pieces are those that a running gateway gives.
-func pieces(client *http.Client, base string, calls adminv1connect.AdminServiceClient) []piece {
+func pieces(client *http.Client, base string) []piece {
+	calls := callsOver(client, base)
 	page := func(path string) func(context.Context) ([]byte, error) {
 		return func(ctx context.Context) ([]byte, error) { return getPage(ctx, client, base+path) }
 	}

@@ -264,6 +264,11 @@ log: {level: debug, allowed_one_in: 1}
 		}
 	}
 	bearergate(exitUnknown, "", "support-bundle", "--out", out) // it is there already
+	again := filepath.Join(folder, "again.tar.gz")
+	piped := call(t, invocation{args: []string{"support-bundle", "--out", again, "--admin", g.address["admin"], "--credential-file", "-"}, stdin: canaries["the credential of the API"]})
+	if piped.code != exitGood || len(unpack(t, again)) != len(files) {
+		t.Errorf("with the credential from standard input: %+v", piped)
+	}
 	if len(asked) == 0 {
 		t.Error("nobody was asked about a token")
 	}
