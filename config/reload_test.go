@@ -196,7 +196,10 @@ func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
 		}, ":4:"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := watches(t)
 			g := runFrom(t, good)
+			// It begins to watch its file in the background, and may be ready before.
+			eventually(t, "watch", func() bool { return watches(t) > before })
 			descriptors := open(t)
 			test.change(t, g)
 			got, err := g.Reload(t.Context())
@@ -239,6 +242,21 @@ func open(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(all)
+}
+
+// watches counts those of files among them.
+func watches(t *testing.T) (n int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range all {
+		if is, err := os.Readlink(one); err == nil && strings.Contains(is, "inotify") {
+			n++
+		}
+	}
+	return n
 }
 
 func TestAFileThatTakesTheOthersPlaceIsTaken(t *testing.T) {
