@@ -193,6 +193,14 @@ func (d *door) address() string {
 }
 
 // close ends a desk at which nobody is served.
+// turnAway takes no new connections at a desk. Those that it has go on.
+func (d *desk) turnAway() {
+	if d.served { // else its server has yet to be told, which closing does
+		d.leaving.Store(true)
+		_ = d.listener.Close()
+	}
+}
+
 func (d *desk) close() {
 	_ = d.listener.Close()                      // a server that has run closed it already
 	_ = d.server.Shutdown(context.Background()) // has nothing to wait for

@@ -261,6 +261,8 @@ func (g *Gateway) leave(ctx context.Context, gone *door) {
 	if gone.desk.certificates != nil && !has(func(d *door) bool { return d.name == gone.name && d.desk.certificates != nil }) {
 		g.metrics.ForgetCertificate(gone.name)
 	}
+	// Before the change is told of: whoever connects from now on meets the new desk.
+	gone.desk.turnAway()
 	most := g.shutdownTimeout()
 	g.mu.Lock()
 	g.leaving = append(g.leaving, gone)
@@ -288,8 +290,7 @@ func (g *Gateway) leftOpen() []*door {
 // goingTime is how long HTTP edges have to end their connections themselves.
 const goingTime = 2 * time.Second
 
-// askToGo takes no new connections at a desk, and has each reply say that it is the
-// last of its connection. net/http itself drops what it reads once it shuts down, and
+// askToGo has each reply of a desk say that it is the last of its connection. net/http itself drops what it reads once it shuts down, and
 // a connection that was just made may have a request on its way; gRPC tells its
 // edges in time.
 func (g *Gateway) askToGo(ctx context.Context, at *desk) {
@@ -297,8 +298,6 @@ func (g *Gateway) askToGo(ctx context.Context, at *desk) {
 	if !ok || !at.served {
 		return
 	}
-	at.leaving.Store(true)
-	_ = at.listener.Close()
 	face.Unready()
 	wait := time.NewTimer(goingTime)
 	defer wait.Stop()

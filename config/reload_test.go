@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -565,6 +566,32 @@ func TestListenersComeGoAndMove(t *testing.T) {
 		t.Errorf("an address around another one: %v", err)
 	}
 	answers(first)
+}
+
+// TestWhoConnectsAfterAReloadMeetsIt: an address stays and what is spoken there
+// changes. Nobody meets what was there before, who may have had to show less.
+func TestWhoConnectsAfterAReloadMeetsIt(t *testing.T) {
+	e := local(t)
+	w := newWallet(t)
+	at := func(more string) string {
+		return fmt.Sprintf(`listeners: {admin: {address: "127.0.0.1:0"}, ext_authz: {address: "127.0.0.1:0"%s}, auth_request: {address: "127.0.0.1:0"%[1]s}}`, more) +
+			"\n" + asking(e.URL())
+	}
+	g := runFrom(t, at(""))
+	for range 30 {
+		g.become(t, at(fmt.Sprintf(", tls: {%s}", w.lines(""))))
+		for _, name := range []string{config.ExtAuthz, config.AuthRequest} {
+			conn, err := tls.Dial("tcp", g.Address(name), w.edge(t))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			_ = conn.Close()
+		}
+		g.become(t, at(""))
+		if got := get(t, g.Address(config.AuthRequest), "/auth"); got.status != http.StatusUnauthorized {
+			t.Fatalf("it says %+v", got)
+		}
+	}
 }
 
 func listens(t *testing.T, address string) bool {
