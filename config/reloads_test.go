@@ -249,12 +249,14 @@ func TestManyReloadsUnderLoadGiveNoWrongAnswerAndLeaveNothing(t *testing.T) {
 		begun.Store(int64(n))
 		text := numbered(n, e.URL(), dir)
 		if n%50 == 0 { // by itself
+			last := g.status(t).LastReload.At
 			g.replace(t, text)
 			eventually(t, "reload", func() bool {
 				got, err := asks[1](t.Context(), questions[0])
 				return err == nil && got.number == n
 			})
-			_ = g.status(t) // which is shown when the last has been told
+			// It is told of when it has come to its end.
+			eventually(t, "word of it", func() bool { return g.status(t).LastReload.At.After(last) })
 		} else {
 			g.become(t, text)
 		}
