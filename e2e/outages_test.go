@@ -124,7 +124,7 @@ func outages() map[string]outage {
 				s := settings{cache: "{max_tokens: 40}", policy: "{shadow: {until: \"2999-01-01\"}}"}
 				n.start(t, s)
 				tokens := n.pool(t, 150)
-				n.load(t, 1, 500*time.Millisecond, func() []string { return nil })
+				n.load(t, 1, 500*time.Millisecond, n.pool(t, 1))
 				n.quiet(t)
 				n.load(t, 2, 50*time.Millisecond, tokens)
 				n.woken(t)
@@ -203,8 +203,9 @@ func outages() map[string]outage {
 				asking := []string{"X-Original-URI: /", "X-Original-Method: GET", "X-Original-Host: api.example"}
 				var held atomic.Value // the secret that the edge has
 				held.Store(secret)
+				tokens := n.pool(t, 20)
 				n.load(t, 1, 100*time.Millisecond, func() []string {
-					return append([]string{"X-Bearergate-Edge: " + held.Load().(string)}, asking...)
+					return append(tokens(), append(asking, "X-Bearergate-Edge: "+held.Load().(string))...)
 				})
 				n.quiet(t)
 				held.Store("the secret of long ago")
