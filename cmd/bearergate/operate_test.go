@@ -36,6 +36,9 @@ func TestAGatewayIsOperated(t *testing.T) {
 		t.Fatalf("forget says %+v, %v", forgotten, err)
 	}
 	mustGet(t, faces, "/auth", wild, http.StatusOK)
+	if got := e.Stats().Verify.Requests; got != 3 {
+		t.Errorf("%d calls for two tokens and one that was forgotten, want 3", got)
+	}
 
 	if got := bearergate(leaked, exitGood, "deny", "--token-file", "-", "--reason", "leaked in a ticket"); !strings.HasPrefix(got, "denied until ") {
 		t.Errorf("deny says %s", got)
