@@ -24,19 +24,11 @@ func CheckFingerprintKey(key string) error {
 
 // checkFingerprint sees that the key is there, and long enough.
 func checkFingerprint(config *configv1.Config, around surroundings) []finding {
-	secret, at := config.GetFingerprint().GetKey(), "fingerprint.key"
+	secret := config.GetFingerprint().GetKey()
 	if secret == nil {
 		return nil
 	}
-	if wrong := checkSecret(at, secret, "", around); len(wrong) > 0 {
-		return wrong
-	}
-	if text, err := sharedSecret(secret, around); err == nil {
-		if wrong := CheckFingerprintKey(text); wrong != nil {
-			return []finding{{path: at, text: wrong.Error(), bare: true, unless: []string{at}}}
-		}
-	}
-	return nil
+	return checkHeld("fingerprint.key", secret, around, CheckFingerprintKey)
 }
 
 // fingerprints are made as a configuration says; nil means by the process alone. The

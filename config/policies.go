@@ -374,11 +374,25 @@ func needsOf(made *Policies) policy.Needs {
 
 // checkShared sees that what edges or operators show is there, and is good for that.
 func checkShared(at, called string, secret *configv1.Secret, around surroundings) []finding {
+	return checkHeld(at, secret, around, func(text string) error {
+		if !isSecret(text) {
+			return errors.New("holds no good " + called + "; write 16 to 256 printable ASCII characters, without spaces at the ends, where it says")
+		}
+		return nil
+	})
+}
+
+// checkHeld sees that a secret is there, and what is wrong with what it holds.
+func checkHeld(at string, secret *configv1.Secret, around surroundings, wrongWith func(text string) error) []finding {
 	if wrong := checkSecret(at, secret, "", around); len(wrong) > 0 {
 		return wrong
 	}
-	if text, err := sharedSecret(secret, around); err == nil && !isSecret(text) {
-		return []finding{{path: at, text: "holds no good " + called + "; write 16 to 256 printable ASCII characters, without spaces at the ends, where it says", bare: true, unless: []string{at}}}
+	text, err := sharedSecret(secret, around)
+	if err != nil {
+		return nil // nothing says where it is: the rule in config.proto reports it
+	}
+	if wrong := wrongWith(text); wrong != nil {
+		return []finding{{path: at, text: wrong.Error(), bare: true, unless: []string{at}}}
 	}
 	return nil
 }
