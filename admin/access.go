@@ -132,7 +132,7 @@ func (a *Access) admit(w http.ResponseWriter, r *http.Request) *connect.Error {
 		return nil
 	}
 	err := checkCredential(a.Credential, r.Header)
-	if err != nil {
+	if err == errCredential { // with the other one, no credential would help
 		w.Header().Set("WWW-Authenticate", `Bearer realm="bearergate admin"`)
 	}
 	return err

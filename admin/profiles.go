@@ -70,7 +70,12 @@ func (s *Server) guardedProfile(next func(http.ResponseWriter, *http.Request, ur
 			refuse(http.StatusForbidden, errOrigin.Message())
 			return
 		}
-		if err := a.admit(w, r); err != nil {
+		switch err := a.admit(w, r); err {
+		case nil:
+		case errUnknown:
+			refuse(http.StatusServiceUnavailable, err.Message())
+			return
+		default:
 			refuse(http.StatusUnauthorized, err.Message())
 			return
 		}

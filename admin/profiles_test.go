@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"runtime"
@@ -27,6 +28,7 @@ func TestProfilesAreThereByChoice(t *testing.T) {
 func TestProfilesAreForWhoMayCallTheAPI(t *testing.T) {
 	here := admin.Access{Profiles: true}
 	wanted := admin.Access{Profiles: true, Credential: func() ([]byte, error) { return []byte(credential), nil }}
+	broken := admin.Access{Profiles: true, Credential: func() ([]byte, error) { return nil, errors.New("it is not there") }}
 	for name, test := range map[string]struct {
 		access  admin.Access
 		method  string
@@ -50,6 +52,7 @@ func TestProfilesAreForWhoMayCallTheAPI(t *testing.T) {
 		"with the credential":              {wanted, http.MethodGet, "heap?debug=1", []string{"Authorization", "Bearer " + credential, "Host", "gate.example"}, http.StatusOK, "heap profile"},
 		"without it":                       {wanted, http.MethodGet, "heap", nil, http.StatusUnauthorized, "missing or wrong"},
 		"with another":                     {wanted, http.MethodGet, "heap", []string{"Authorization", "Bearer another-credential"}, http.StatusUnauthorized, "missing or wrong"},
+		"with one that nobody can compare": {broken, http.MethodGet, "heap", []string{"Authorization", "Bearer " + credential}, http.StatusServiceUnavailable, "cannot be read"},
 		"by POST":                          {here, http.MethodPost, "heap", nil, http.StatusNotFound, ""},
 		"the command line":                 {here, http.MethodGet, "cmdline", nil, http.StatusNotFound, ""},
 		"locks, which are not looked at":   {here, http.MethodGet, "mutex", nil, http.StatusNotFound, ""},
@@ -69,7 +72,7 @@ func TestProfilesAreForWhoMayCallTheAPI(t *testing.T) {
 			}
 			refused := strings.Contains(o.logs.text(), `"msg":"a request for a profile was refused"`)
 			taken := strings.Contains(o.logs.text(), `"msg":"a profile is taken"`)
-			if want := test.status == http.StatusForbidden || test.status == http.StatusUnauthorized; refused != want {
+			if want := test.status == http.StatusForbidden || test.status == http.StatusUnauthorized || test.status == http.StatusServiceUnavailable; refused != want {
 				t.Errorf("refused is %v; the log says %s", want, o.logs.text())
 			}
 			if want := test.status == http.StatusOK || test.status == http.StatusBadRequest; taken != want {
@@ -77,6 +80,9 @@ func TestProfilesAreForWhoMayCallTheAPI(t *testing.T) {
 			}
 			if strings.Contains(o.logs.text(), credential) {
 				t.Errorf("the log shows the credential: %s", o.logs.text())
+			}
+			if challenged := got.Header.Get("WWW-Authenticate") != ""; challenged != (test.status == http.StatusUnauthorized) {
+				t.Errorf("with %d it is said that a credential is wanted: %v", test.status, challenged)
 			}
 		})
 	}
