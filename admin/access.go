@@ -86,7 +86,13 @@ func (s *Server) guarded(next http.Handler, a Access) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxCallBytes)
 		ctx := context.WithValue(r.Context(), caller{}, who(r))
 		if r.URL.Path == adminv1connect.AdminServiceTailProcedure { // lasts until somebody ends it
-			ctx = context.WithValue(ctx, connection{}, http.NewResponseController(w))
+			ctx = context.WithValue(ctx, lasting{}, &lastingCall{http.NewResponseController(w), func() *connect.Error {
+				err := a.admit(w, r) // the credential may be another one since
+				if err != nil {
+					refused(r, err.Message())
+				}
+				return err
+			}})
 		} else {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, callTimeout)

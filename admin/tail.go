@@ -63,8 +63,11 @@ func (a *api) Tail(ctx context.Context, r *adminv1.TailRequest, stream adminv1co
 	}
 }
 
-// sendTail sends what waits.
+// sendTail sends what waits, as long as whoever asked for it may have it.
 func sendTail(ctx context.Context, stream adminv1connect.AdminServiceTailServerStream, first *gate.Event, w *gate.Watcher) error {
+	if err := prolong(ctx); err != nil {
+		return err
+	}
 	response := &adminv1.TailResponse{}
 	if first != nil {
 		response.Decisions = append(response.Decisions, decisionMessage(first))
@@ -73,7 +76,6 @@ func sendTail(ctx context.Context, stream adminv1connect.AdminServiceTailServerS
 		response.Decisions = append(response.Decisions, decisionMessage(<-w.Events()))
 	}
 	response.Missed = w.Missed()
-	prolong(ctx)
 	return stream.Send(response)
 }
 
@@ -96,15 +98,29 @@ func (a *api) next(ctx context.Context, events <-chan *gate.Event, most time.Dur
 	}
 }
 
-// connection is the key of the connection of a call, in its context.
-type connection struct{}
+// lasting is the key of a [lastingCall], in the context of one.
+type lasting struct{}
 
-// prolong has a call that sends several messages live through the next one, however
-// long it has lasted: the limits of the server are for calls that are answered at once.
-func prolong(ctx context.Context) {
-	if c, ok := ctx.Value(connection{}).(*http.ResponseController); ok {
-		_ = c.SetWriteDeadline(time.Now().Add(tailPatience))
+// lastingCall is a call that sends several messages, for as long as somebody reads them.
+type lastingCall struct {
+	connection *http.ResponseController
+	// admit says why the call would not be let in now.
+	admit func() *connect.Error
+}
+
+// prolong has a call that lasts live through the next message, if it would be let in
+// now: the limits of the server are for calls that are answered at once, and so is the
+// look at the credential when it came.
+func prolong(ctx context.Context) error {
+	c, ok := ctx.Value(lasting{}).(*lastingCall)
+	if !ok {
+		return nil
 	}
+	if err := c.admit(); err != nil {
+		return err
+	}
+	_ = c.connection.SetWriteDeadline(time.Now().Add(tailPatience))
+	return nil
 }
 
 // wanted reads a filter.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,8 +201,8 @@ type bubble struct {
 	idle   func()
 }
 
-func newBubble(grpc bool) *bubble {
-	b := &bubble{Server: admin.NewServer(admin.NewMetrics("test"), nil), pipes: newPipes(), served: make(chan error, 1)}
+func newBubble(grpc bool, access admin.Access) *bubble {
+	b := &bubble{Server: admin.NewServer(admin.NewMetrics("test"), nil).Another(access), pipes: newPipes(), served: make(chan error, 1)}
 	b.Operate(&admin.Controls{Events: &b.events, Listeners: func() []admin.Listener { return nil }, Policies: func() []string { return nil }})
 	go func() { b.served <- b.Serve(b.pipes) }()
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return b.pipes.dial(), nil }}
@@ -234,7 +235,7 @@ func TestATailLastsAsLongAsItIsWanted(t *testing.T) {
 
 func testLongTail(t *testing.T, grpc bool) {
 	t.Helper()
-	b := newBubble(grpc)
+	b := newBubble(grpc, admin.Access{})
 	defer b.end(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -287,7 +288,7 @@ func testLongTail(t *testing.T, grpc bool) {
 // TestWhatWasMissedIsTold: what comes between two messages, and is more than waits.
 func TestWhatWasMissedIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBubble(false)
+		b := newBubble(false, admin.Access{})
 		defer b.end(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -322,7 +323,7 @@ func TestWhatWasMissedIsTold(t *testing.T) {
 // TestATailEndsWhenItsServerDoes, with what waits still.
 func TestATailEndsWhenItsServerDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBubble(false)
+		b := newBubble(false, admin.Access{})
 		stream, err := b.client.Tail(t.Context(), &adminv1.TailRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -352,10 +353,59 @@ func TestATailEndsWhenItsServerDoes(t *testing.T) {
 	})
 }
 
+// TestATailEndsWithItsCredential, within seconds after that was changed, and is told of
+// no more decisions. While the credential is good, it goes on.
+func TestATailEndsWithItsCredential(t *testing.T) {
+	for name, test := range map[string]struct {
+		later func() ([]byte, error)
+		want  connect.Code // 0: it goes on
+	}{
+		"the same":             {func() ([]byte, error) { return []byte(credential), nil }, 0},
+		"another":              {func() ([]byte, error) { return []byte("another-" + credential), nil }, connect.CodeUnauthenticated},
+		"one that is not read": {func() ([]byte, error) { return nil, errors.New("it is not there") }, connect.CodeUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var now atomic.Pointer[func() ([]byte, error)]
+				first := func() ([]byte, error) { return []byte(credential), nil }
+				now.Store(&first)
+				b := newBubble(false, admin.Access{Credential: func() ([]byte, error) { return (*now.Load())() }})
+				defer b.end(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				ctx, call := connect.NewClientContext(ctx)
+				call.RequestHeader().Set("Authorization", "Bearer "+credential)
+				stream, err := b.client.Tail(ctx, &adminv1.TailRequest{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer stream.Close()
+				defer cancel()
+				if _, err := stream.Receive(); err != nil {
+					t.Fatal(err)
+				}
+				now.Store(&test.later)
+				begin := time.Now()
+				decides(t, &b.events, answering{verdict: verifier.Verdict{Valid: true}}).Decide(ctx, asked())
+				response, err := stream.Receive()
+				if took := time.Since(begin); took > 6*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if test.want == 0 && (err != nil || len(response.GetDecisions()) != 1) {
+					t.Errorf("it goes on with %v, %v", response, err)
+				}
+				if test.want != 0 && connect.CodeOf(err) != test.want {
+					t.Errorf("it goes on with %v, %v", response, err)
+				}
+			})
+		})
+	}
+}
+
 // TestWhoDoesNotReadIsGivenUp, and makes room.
 func TestWhoDoesNotReadIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBubble(false)
+		b := newBubble(false, admin.Access{})
 		defer b.end(t)
 		for range gate.MaxWatchers {
 			conn := b.pipes.dial()

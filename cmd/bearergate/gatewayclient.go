@@ -173,7 +173,7 @@ func (r *remote) follow(cmd *cobra.Command, call func(ctx context.Context, c adm
 	switch refused, ok := errors.AsType[*connect.Error](err); {
 	case cmd.Context().Err() != nil:
 		return nil
-	case lives && ok && refused.Code() == connect.CodeUnavailable:
+	case lives && ok && (refused.Code() == connect.CodeUnavailable || refused.Code() == connect.CodeUnauthenticated):
 		return &ending{exitUnknown, errors.New("it was ended: " + printable(refused.Message()))}
 	case context.Cause(ctx) != nil:
 		return &ending{exitUnknown, fmt.Errorf("no answer from the gateway: %w", context.Cause(ctx))}

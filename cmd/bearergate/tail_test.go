@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +78,31 @@ func TestDecisionsAreWatched(t *testing.T) {
 			t.Errorf("tail says %s: %v", line, err)
 		}
 	}
+}
+
+// TestTailEndsWhenItsCredentialIsAnother: what it began with is good no more.
+func TestTailEndsWhenItsCredentialIsAnother(t *testing.T) {
+	t.Parallel()
+	const before, after = "0123456789abcdef-before", "0123456789abcdef-after"
+	theirs, ours := file(t, "theirs", before), file(t, "ours", before)
+	g := serve(t, nil, strings.Replace(onLoopback("https://api.example.com/"), `admin: {address: "127.0.0.1:0"}`,
+		fmt.Sprintf(`admin: {address: "127.0.0.1:0", api: {credential: {file: %q}}}`, theirs), 1))
+	p := start(t, nil, "tail", "--admin", g.address["admin"], "--credential-file", ours)
+	eventually(t, "line of tail", func() error {
+		mustGet(t, g.address["auth_request"], "/auth", "", http.StatusUnauthorized)
+		if p.out.String() == "" {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	if err := os.Rename(file(t, "next", after), theirs); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.code(t); code != exitUnknown || p.err.String() != "bearergate: it was ended: the credential of the admin API is missing or wrong\n" {
+		t.Errorf("it ended with %d: %s", code, p.err)
+	}
+	g.awaitLog(t, "a call of the admin API was refused")
+	expectHidden(t, g.err.String(), before, after)
 }
 
 // telling is a gateway that tells these, and then ends it, or is silent.
