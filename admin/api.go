@@ -51,8 +51,8 @@ type Controls struct {
 	Explain func(context.Context, Question) (*Explanation, error)
 	// Recent is what is remembered of decisions.
 	Recent *Recent
-	// Configuration shows the configuration in force in YAML, without secrets.
-	Configuration func() ([]byte, error)
+	// Configuration shows the configuration in force.
+	Configuration func() (Shown, error)
 	// Policies names the policies of the configuration in force.
 	Policies func() []string
 	// Diagnostics say how the process and its machine are.
@@ -65,6 +65,12 @@ type Controls struct {
 type Listener struct {
 	Name, Kind, Address string
 	TLS                 bool
+}
+
+// Shown is a configuration as it is shown, without secrets.
+type Shown interface {
+	YAML() ([]byte, error)
+	JSON() ([]byte, error)
 }
 
 // Operate has the API work with these controls. Until then it answers that it is not

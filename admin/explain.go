@@ -234,14 +234,24 @@ func answerMessage(a *gate.Aside, unasked bool) *adminv1.Answer {
 }
 
 // GetConfiguration implements [adminv1connect.AdminServiceHandler].
-func (a *api) GetConfiguration(context.Context, *adminv1.GetConfigurationRequest) (*adminv1.GetConfigurationResponse, error) {
+func (a *api) GetConfiguration(_ context.Context, r *adminv1.GetConfigurationRequest) (*adminv1.GetConfigurationResponse, error) {
 	c, err := a.controls()
 	if err != nil {
 		return nil, err
 	}
-	yaml, err := c.Configuration()
+	inForce, err := c.Configuration()
 	if err != nil {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, err.Error())
 	}
-	return &adminv1.GetConfigurationResponse{File: a.server.shown.configuration.Load().File, Yaml: string(yaml)}, nil
+	response := &adminv1.GetConfigurationResponse{File: a.server.shown.configuration.Load().File}
+	write, to := inForce.YAML, &response.Yaml
+	if r.GetJson() {
+		write, to = inForce.JSON, &response.Json
+	}
+	text, err := write()
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err.Error())
+	}
+	*to = string(text)
+	return response, nil
 }

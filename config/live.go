@@ -17,9 +17,9 @@ import (
 var errNoFile = errors.New("the configuration did not come from a file, so it is not known how it was written")
 
 // configuration shows the one in force as config show does.
-func (g *Gateway) configuration() ([]byte, error) {
+func (g *Gateway) configuration() (admin.Shown, error) {
 	if r := g.reading.Load(); r != nil {
-		return r.YAML()
+		return r, nil
 	}
 	return nil, errNoFile
 }

@@ -280,8 +280,15 @@ func TestTheConfigurationInForceIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want, err := read.YAML(); err != nil || got.GetYaml() != string(want) {
-		t.Errorf("it shows\n%s\nand config show\n%s%v", got.GetYaml(), want, err)
+	if want, err := read.YAML(); err != nil || got.GetYaml() != string(want) || got.GetJson() != "" {
+		t.Errorf("it shows\n%s\nand config show\n%s%v", got, want, err)
+	}
+	got, err = c.GetConfiguration(t.Context(), &adminv1.GetConfigurationRequest{Json: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err := read.JSON(); err != nil || got.GetJson() != string(want) || got.GetYaml() != "" || strings.Contains(got.GetJson(), secret) {
+		t.Errorf("in JSON it shows\n%s\nand config show\n%s%v", got, want, err)
 	}
 	r.become(t, "# a line more\n"+text+"cache: {valid_ttl: 20s}\n")
 	if got := show(); !strings.Contains(got.GetYaml(), "valid_ttl: 20s # line 7") {

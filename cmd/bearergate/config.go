@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -98,7 +99,7 @@ No secret is shown. Of URLs the user, the password, the values in the query and 
 variables is shown as it was written, with their names, unless it can only be an address, a path, a socket's mode or one of
 a few words.
 
-With --running, have a running gateway show the configuration that is in force there, in YAML.
+With --running, have a running gateway show the configuration that is in force there.
 
 Exit code 0 if the configuration is good, 2 if not; config check says the same of what is wrong.`,
 		Example: `  bearergate config show --config bearergate.yaml
@@ -141,13 +142,17 @@ Exit code 0 if the configuration is good, 2 if not; config check says the same o
 
 // showRunning shows what is in force in a running gateway.
 func showRunning(cmd *cobra.Command, r *remote, format string) error {
-	if format != "yaml" {
-		return &ending{exitWrong, errors.New("--output: a running gateway shows YAML; leave it out")}
-	}
 	return r.ask(cmd, func(ctx context.Context, c adminv1connect.AdminServiceClient) error {
-		shown, err := c.GetConfiguration(ctx, &adminv1.GetConfigurationRequest{})
+		shown, err := c.GetConfiguration(ctx, &adminv1.GetConfigurationRequest{Json: format == "json"})
 		if err != nil {
 			return err
+		}
+		if format == "json" {
+			if shown.GetJson() == "" {
+				return &ending{exitUnknown, errors.New("the gateway is an older one, which shows YAML alone; leave --output out")}
+			}
+			as := output{format}
+			return as.print(cmd.OutOrStdout(), json.RawMessage(shown.GetJson()), "")
 		}
 		for line := range strings.Lines(shown.GetYaml()) {
 			line = strings.TrimSuffix(line, "\n")

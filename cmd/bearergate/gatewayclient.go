@@ -53,9 +53,13 @@ func (r *remote) client(cmd *cobra.Command) (adminv1connect.AdminServiceClient, 
 	return callsOver(client, base), done, nil
 }
 
+// maxAnswerBytes bounds what a gateway says. A configuration of 1 MiB, the largest that is read, is shown in JSON
+// with an origin for each of its values.
+const maxAnswerBytes = 64 << 20
+
 // callsOver makes calls by what reach returns.
 func callsOver(client *http.Client, base string) adminv1connect.AdminServiceClient {
-	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, base)))
+	return adminv1connect.NewAdminServiceClient(connect.NewClient(connecthttp.NewTransport(client, base, connecthttp.WithReadMaxBytes(maxAnswerBytes))))
 }
 
 // reach returns what speaks HTTP with the gateway, its URL, and what ends that. The

@@ -90,6 +90,14 @@ func TestAGatewayIsOperated(t *testing.T) {
 	if !strings.Contains(shown, "valid_ttl: 20s # line ") || !strings.Contains(shown, "invalid_ttl: 10s # default\n") {
 		t.Errorf("config show --running says\n%s", shown)
 	}
+	var script struct {
+		Config  struct{ Cache map[string]any }
+		Origins map[string]struct{ From string }
+	}
+	inJSON := bearergate("", exitGood, "config", "show", "--running", "--output", "json")
+	if err := json.Unmarshal([]byte(inJSON), &script); err != nil || script.Config.Cache["valid_ttl"] != "20s" || script.Origins["cache.valid_ttl"].From != "file" || script.Origins["cache.invalid_ttl"].From != "default" {
+		t.Errorf("config show --running --output json says %v\n%s", err, inJSON)
+	}
 	if got := bearergate("", exitGood, "breaker", "reset", "--verifier", "crm"); got != "called again from now on: crm\n" {
 		t.Errorf("breaker reset says %s", got)
 	}

@@ -125,8 +125,8 @@ func (g *telling) Tail(ctx context.Context, _ *adminv1.TailRequest, stream admin
 	return connect.NewError(connect.CodeUnavailable, "the gateway stops")
 }
 
-// start returns its address.
-func (g *telling) start(t *testing.T) string {
+// answered has somebody answer for a gateway, and returns the address.
+func answered(t *testing.T, g adminv1connect.AdminServiceHandler) string {
 	t.Helper()
 	server, mux := connect.NewServer(), http.NewServeMux()
 	adminv1connect.RegisterAdminServiceHandler(server, g)
@@ -144,7 +144,7 @@ func TestTailSaysWhatWasLeftOut(t *testing.T) {
 		{Missed: 7},
 		{Decisions: []*adminv1.Decision{{Outcome: "unauthorized", Reason: "malformed_token", Detail: "something follows the token"}}, Missed: 9},
 	}}
-	address := g.start(t)
+	address := answered(t, g)
 	const left = "bearergate: 7 decisions were left out here, because they came too fast; 7 in all\n" +
 		"bearergate: 2 decisions were left out here, because they came too fast; 9 in all\n"
 	for _, as := range []string{"text", "json"} {
@@ -163,7 +163,7 @@ func TestTailSaysWhatWasLeftOut(t *testing.T) {
 
 func TestTailDoesNotWaitForASilentGateway(t *testing.T) {
 	t.Parallel()
-	address := (&telling{silent: true}).start(t)
+	address := answered(t, &telling{silent: true})
 	got := call(t, invocation{args: []string{"tail", "--admin", address, "--timeout", "100ms"}})
 	if want := "bearergate: no answer from the gateway: it says nothing any more\n"; got.code != exitUnknown || got.stderr != want {
 		t.Errorf("%+v", got)

@@ -125,7 +125,7 @@ func TestTailIsColouredOnATerminal(t *testing.T) {
 		t.Run(environment, func(t *testing.T) {
 			t.Parallel()
 			g := &telling{all: []*adminv1.TailResponse{{Decisions: []*adminv1.Decision{{Outcome: "allow", Reason: "valid"}}}}, silent: true}
-			p := onTerminal(t, []string{environment}, "tail", "--admin", g.start(t))
+			p := onTerminal(t, []string{environment}, "tail", "--admin", answered(t, g))
 			p.await(t, "decision", p.err, func(text string) bool { return strings.Contains(text, "\n") })
 			p.signal(t, syscall.SIGINT)
 			if text := p.told(t, "valid"); strings.Contains(text, "\x1b[32mallow") != colour || strings.Contains(text, "\x1b") != colour {

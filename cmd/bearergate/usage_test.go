@@ -59,7 +59,6 @@ func TestWrongUseEndsWithTwoAndOneLine(t *testing.T) {
 		"config check":                         `required flag(s) "config" not set; see bearergate config check --help`,
 		"config check -o yaml":                 "write one of text, json; see bearergate config check --help",
 		"config show":                          "at least one of the flags in the group [config running] is required; see bearergate config show --help",
-		"config show --running -o json":        "--output: a running gateway shows YAML; leave it out",
 		"log":                                  "give --level, --allowed-one-in, or both",
 		"top --interval 0s":                    "--interval: give 100ms to 1m",
 		"breaker reset":                        `required flag(s) "verifier" not set; see bearergate breaker reset --help`,

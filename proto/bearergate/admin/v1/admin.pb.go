@@ -2214,7 +2214,9 @@ func (x *Advice) GetGerman() string {
 
 // GetConfigurationRequest asks for the configuration in force.
 type GetConfigurationRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Have it in JSON, for programs, and not in YAML.
+	Json          bool `protobuf:"varint,1,opt,name=json,proto3" json:"json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2249,13 +2251,22 @@ func (*GetConfigurationRequest) Descriptor() ([]byte, []int) {
 	return file_bearergate_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
+func (x *GetConfigurationRequest) GetJson() bool {
+	if x != nil {
+		return x.Json
+	}
+	return false
+}
+
 // GetConfigurationResponse is the configuration in force.
 type GetConfigurationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where it stands; empty if it was never a file.
 	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
 	// All fields in YAML, those with a default value, too, and where each comes from. Secrets are hidden.
-	Yaml          string `protobuf:"bytes,2,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	Yaml string `protobuf:"bytes,2,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	// The same in JSON, if it was asked for so: the configuration as config, and where each value comes from as origins.
+	Json          string `protobuf:"bytes,3,opt,name=json,proto3" json:"json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2300,6 +2311,13 @@ func (x *GetConfigurationResponse) GetFile() string {
 func (x *GetConfigurationResponse) GetYaml() string {
 	if x != nil {
 		return x.Yaml
+	}
+	return ""
+}
+
+func (x *GetConfigurationResponse) GetJson() string {
+	if x != nil {
+		return x.Json
 	}
 	return ""
 }
@@ -3404,11 +3422,13 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\":\n" +
 	"\x06Advice\x12\x18\n" +
 	"\aenglish\x18\x01 \x01(\tR\aenglish\x12\x16\n" +
-	"\x06german\x18\x02 \x01(\tR\x06german\"\x19\n" +
-	"\x17GetConfigurationRequest\"B\n" +
+	"\x06german\x18\x02 \x01(\tR\x06german\"-\n" +
+	"\x17GetConfigurationRequest\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\bR\x04json\"V\n" +
 	"\x18GetConfigurationResponse\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
-	"\x04yaml\x18\x02 \x01(\tR\x04yaml\"\x0f\n" +
+	"\x04yaml\x18\x02 \x01(\tR\x04yaml\x12\x12\n" +
+	"\x04json\x18\x03 \x01(\tR\x04json\"\x0f\n" +
 	"\rReloadRequest\"E\n" +
 	"\x0eReloadResponse\x123\n" +
 	"\x06reload\x18\x01 \x01(\v2\x1b.bearergate.admin.v1.ReloadR\x06reload\"%\n" +
