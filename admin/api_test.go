@@ -45,8 +45,15 @@ type operated struct {
 	reset     int
 	reload    admin.Reload
 	reloadErr error
+	hidden    error  // why the configuration cannot be shown
 	stop      func() // shuts the server down, if it is one of its own
 }
+
+// shown is a configuration as it is shown.
+type shown struct{}
+
+func (shown) YAML() ([]byte, error) { return []byte("cache: {} # <b>\n"), nil }
+func (shown) JSON() ([]byte, error) { return []byte("{}\n"), nil }
 
 func operate(t *testing.T, access admin.Access) *operated {
 	t.Helper()
@@ -82,7 +89,8 @@ func operate(t *testing.T, access admin.Access) *operated {
 		Parse:   o.parser.ParseToken,
 		Forget:  func(token bearer.Token) { o.forgotten = append(o.forgotten, token.Fingerprint()) },
 		Denials: o.denials, LogLevel: &o.level, LogAllowed: func(n uint32) { o.allowed = n },
-		Events: &o.events, Policies: func() []string { return []string{"default", "orders"} },
+		Configuration: func() (admin.Shown, error) { return shown{}, o.hidden },
+		Events:        &o.events, Policies: func() []string { return []string{"default", "orders"} },
 	})
 	if access.Off || access.Profiles || access.Credential != nil {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

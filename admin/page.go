@@ -3,13 +3,19 @@ package admin
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"html/template"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
 	"path"
 	"slices"
 	"sync"
+
+	"connectrpc.com/connect/v2"
+
+	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 )
 
 // The status page is made here, for each request, of what the API says, too. It
@@ -63,6 +69,7 @@ func (s *Server) pageOn(mux *http.ServeMux, a Access) {
 		mux.Handle("GET /page/"+name, guarded(pageFile(name)))
 	}
 	mux.Handle("GET /page/stream", guarded(s.stream))
+	mux.Handle("GET /configuration", guarded(s.wholeConfiguration))
 	mux.Handle("POST /explain", guarded(s.explained))
 	mux.Handle("GET /explain", guarded(func(w http.ResponseWriter, _ *http.Request) { // whoever comes back to it
 		w.Header().Set("Location", "./#explain")
@@ -128,6 +135,17 @@ func pageFile(name string) http.HandlerFunc {
 // page shows the page.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	s.write(w, http.StatusOK, s.viewFor(r))
+}
+
+// wholeConfiguration shows what is in force as the API does.
+func (s *Server) wholeConfiguration(w http.ResponseWriter, r *http.Request) {
+	shown, err := (&api{server: s}).GetConfiguration(r.Context(), &adminv1.GetConfigurationRequest{})
+	if refused, ok := errors.AsType[*connect.Error](err); ok {
+		http.Error(w, refused.Message(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, shown.GetYaml()) // a client that went away is told nothing
 }
 
 // viewFor looks at the gateway in the language of a request. Where links lead, the

@@ -35,6 +35,7 @@ func TestThePageIsClosed(t *testing.T) {
 		"/page/style.css":      "text/css; charset=utf-8",
 		"/page/page.js":        "text/javascript; charset=utf-8",
 		"/page/icon.svg":       "image/svg+xml",
+		"/configuration":       "text/plain; charset=utf-8",
 		"/page/none.css":       "text/plain; charset=utf-8",
 		"/page/":               "text/plain; charset=utf-8",
 		"/page/page.html.tmpl": "text/plain; charset=utf-8",
@@ -43,7 +44,7 @@ func TestThePageIsClosed(t *testing.T) {
 		if got.Header.Get("Content-Type") != content {
 			t.Errorf("%s is %q, want %q", path, got.Header.Get("Content-Type"), content)
 		}
-		if content == "text/plain; charset=utf-8" {
+		if content == "text/plain; charset=utf-8" && path != "/configuration" {
 			if got.StatusCode != http.StatusNotFound {
 				t.Errorf("%s: %d", path, got.StatusCode)
 			}
@@ -92,12 +93,15 @@ func TestWhoMaySeeThePage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := operate(t, test.access)
-			for _, path := range []string{"/", "/page/stream", "/page/page.js"} {
-				if path == "/page/stream" && test.status == http.StatusOK || test.access.Credential != nil && path != "/" {
+			for _, path := range []string{"/", "/page/stream", "/page/page.js", "/configuration"} {
+				if path == "/page/stream" && test.status == http.StatusOK {
 					continue
 				}
-				got := o.ask(t, http.MethodGet, path, test.headers...)
-				if got.StatusCode != test.status || path == "/" && !strings.Contains(got.body, test.says) {
+				got, want := o.ask(t, http.MethodGet, path, test.headers...), test.status
+				if test.access.Credential != nil && path != "/" {
+					want = http.StatusNotFound
+				}
+				if got.StatusCode != want || path == "/" && !strings.Contains(got.body, test.says) {
 					t.Errorf("%s: %d %.200s", path, got.StatusCode, got.body)
 				}
 			}
@@ -106,6 +110,28 @@ func TestWhoMaySeeThePage(t *testing.T) {
 				t.Errorf("the log says of %d refused requests", refused)
 			}
 		})
+	}
+}
+
+// TestThePageLeadsToTheWholeConfiguration, as text and as the API shows it, if there is
+// one that can be shown.
+func TestThePageLeadsToTheWholeConfiguration(t *testing.T) {
+	o := operate(t, admin.Access{})
+	if strings.Contains(o.ask(t, http.MethodGet, "/").body, `href="configuration"`) {
+		t.Error("there is a link, though the configuration was never a file")
+	}
+	o.Configured(&admin.Configuration{File: "b.yaml"})
+	for path, words := range map[string]string{"/": "All that is in force, without secrets", "/?lang=de": "Alles, was in Kraft ist, ohne Geheimnisse"} {
+		if !strings.Contains(o.ask(t, http.MethodGet, path).body, `<a href="configuration">`+words+`</a>`) {
+			t.Errorf("%s has no link that says %s", path, words)
+		}
+	}
+	if got := o.ask(t, http.MethodGet, "/configuration"); got.StatusCode != http.StatusOK || got.body != "cache: {} # <b>\n" {
+		t.Errorf("%d %q", got.StatusCode, got.body)
+	}
+	o.hidden = errors.New("it did not come from a file")
+	if got := o.ask(t, http.MethodGet, "/configuration"); got.StatusCode != http.StatusServiceUnavailable || got.body != "it did not come from a file\n" || got.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d %q, %v", got.StatusCode, got.body, got.Header)
 	}
 }
 

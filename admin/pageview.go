@@ -103,6 +103,7 @@ type denialRow struct {
 
 type configurationView struct {
 	File, Generation string
+	Whole            string // where all of it is shown, if it can be
 	Since            *instant
 	Reload           *reloadView
 	Error            string
@@ -376,6 +377,9 @@ func byListener(vec *prometheus.GaugeVec) map[string]float64 {
 func (v *view) addConfiguration(c *Configuration) {
 	w := v.Words
 	v.Configuration.File, v.Configuration.Since = cmp.Or(c.File, w.NoFile), at(c.InForceSince)
+	if c.File != "" {
+		v.Configuration.Whole = "configuration"
+	}
 	r := c.LastReload
 	if r == nil {
 		return

@@ -41,6 +41,7 @@ type words struct {
 	LastReason, FromTo, Nobody                                            string
 	Denials, DenialsCaption, Why, Who, Until, NoDenials, MoreDenials      string
 	Configuration, File, NoFile, InForceSince, Generation, LastReload     string
+	WholeConfiguration                                                    string
 	LastError, NeedRestart, Shadows, NoShadows, Listeners, Kind           string
 	Address, CertificateUntil, Yes, No                                    string
 	Explain, ExplainShort, ExplainLabel, ExplainHelp, ExplainButton       string
