@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,13 +61,38 @@ func (r *reloading) write(t *testing.T, text string) {
 	}
 }
 
+// overwrite writes the file in place by a single call, so that whoever looks sees the
+// one text or the other, and never none.
+func (r *reloading) overwrite(t *testing.T, text string) {
+	t.Helper()
+	file, err := os.OpenFile(r.file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text += strings.Repeat("\n", max(0, int(info.Size())-len(text))) // over the end of a longer one
+	if _, err := file.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // replace puts another file in its place.
 func (r *reloading) replace(t *testing.T, text string) {
 	t.Helper()
-	if err := os.WriteFile(r.file+".new", []byte(text), 0o600); err != nil {
+	replace(t, r.file, text)
+}
+
+// replace puts another file in the place of one, so that nobody sees half of it.
+func replace(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(r.file+".new", r.file); err != nil {
+	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -169,32 +195,34 @@ func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(t *testing.T, g *reloading)
 		want   string // of the error, behind the name of the file
+		// found is so of what was not written in place: the watch tells of it, too.
+		found bool
 	}{
-		"wrong YAML":       {func(t *testing.T, g *reloading) { g.write(t, good+"}") }, ":"},
-		"an unknown field": {func(t *testing.T, g *reloading) { g.write(t, good+"realms: x\n") }, ":6:1: realms: "},
-		"a taken address": {func(t *testing.T, g *reloading) {
+		"wrong YAML":       {change: func(t *testing.T, g *reloading) { g.write(t, good+"}") }, want: ":"},
+		"an unknown field": {change: func(t *testing.T, g *reloading) { g.write(t, good+"realms: x\n") }, want: ":6:1: realms: "},
+		"a taken address": {change: func(t *testing.T, g *reloading) {
 			g.write(t, strings.Replace(good, `admin: {`, `more: [{name: new, auth_request: {address: "`+opened+`"}}, {name: taken, ext_authz: {address: "`+inUse+`"}}], admin: {`, 1))
-		}, ": listeners.more[1].ext_authz.address: " + inUse + ": bind: address already in use; stop what listens there, or write another address"},
-		"an empty file": {func(t *testing.T, g *reloading) { g.write(t, "") }, ":"},
-		"no file": {func(t *testing.T, g *reloading) {
+		}, want: ": listeners.more[1].ext_authz.address: " + inUse + ": bind: address already in use; stop what listens there, or write another address"},
+		"an empty file": {change: func(t *testing.T, g *reloading) { g.write(t, "") }, want: ":"},
+		"no file": {change: func(t *testing.T, g *reloading) {
 			if err := os.Remove(g.file); err != nil {
 				t.Fatal(err)
 			}
-		}, ": there is no such file; give the path of the configuration file"},
-		"a pipe that nobody fills": {func(t *testing.T, g *reloading) {
-			if err := os.Remove(g.file); err != nil {
+		}, want: ": there is no such file; give the path of the configuration file", found: true},
+		"a pipe that nobody fills": {change: func(t *testing.T, g *reloading) {
+			if err := syscall.Mkfifo(g.file+".new", 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := syscall.Mkfifo(g.file, 0o600); err != nil {
+			if err := os.Rename(g.file+".new", g.file); err != nil {
 				t.Fatal(err)
 			}
-		}, ": cannot be read; see that it is a file and that the gateway's user may read it"},
-		"a file of authorities that is none": {func(t *testing.T, g *reloading) {
+		}, want: ": cannot be read; see that it is a file and that the gateway's user may read it", found: true},
+		"a file of authorities that is none": {change: func(t *testing.T, g *reloading) {
 			if err := os.WriteFile(filepath.Join(filepath.Dir(g.file), "ca.pem"), certificateOf(t, certificate)[:20], 0o600); err != nil {
 				t.Fatal(err)
 			}
 			g.write(t, strings.Replace(good, fmt.Sprintf("{url: %q}", e.URL()), `{url: "https://api.example.com/", ca_file: ca.pem}`, 1))
-		}, ":4:"},
+		}, want: ":4:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := watches(t)
@@ -203,6 +231,12 @@ func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
 			eventually(t, "watch", func() bool { return watches(t) > before })
 			descriptors := open(t)
 			test.change(t, g)
+			const said = "the configuration cannot be used; what was in force stays so"
+			refusals := 1
+			if test.found {
+				eventually(t, "word of the watch", func() bool { return g.told(t, "ERROR", said) == 1 })
+				refusals++ // who asks is told again
+			}
 			got, err := g.Reload(t.Context())
 			if err == nil || got.Result != admin.Refused || got.Error != err.Error() || !strings.HasPrefix(err.Error(), g.file+test.want) {
 				t.Fatalf("the reload ends with %+v, %v; want %s%s", got, err, g.file, test.want)
@@ -215,10 +249,10 @@ func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
 			if shown.LastReload == nil || shown.LastReload.Result != admin.Refused || shown.LastReload.Error != err.Error() {
 				t.Errorf("shown: %+v", shown)
 			}
-			if g.metric(t, "bearergate_config_last_reload_successful") != "0" || g.metric(t, `bearergate_config_reloads_total{result="refused"}`) != "1" {
+			if g.metric(t, "bearergate_config_last_reload_successful") != "0" || g.metric(t, `bearergate_config_reloads_total{result="refused"}`) != strconv.Itoa(refusals) {
 				t.Error("the metrics do not say so")
 			}
-			if g.told(t, "ERROR", "the configuration cannot be used; what was in force stays so") != 1 {
+			if g.told(t, "ERROR", said) != refusals {
 				t.Errorf("the log says %+v", g.log.entries(t))
 			}
 			if text := get(t, g.Address(config.Admin), "/metrics").body; strings.Contains(text, `"new"`) || strings.Contains(text, `"taken"`) {
@@ -226,8 +260,10 @@ func TestAWrongFileLeavesWhatWasInForce(t *testing.T) {
 			}
 			eventually(t, "end of what was opened", func() bool { return open(t) <= descriptors })
 
-			_ = os.Remove(g.file)
-			g.become(t, strings.Replace(good, "one", "two", 1))
+			g.replace(t, strings.Replace(good, "one", "two", 1))
+			if got, err := g.Reload(t.Context()); err != nil { // the watch may have taken it before
+				t.Errorf("a good one ends with %+v, %v", got, err)
+			}
 			if g.realm(t) != "two" || g.metric(t, "bearergate_config_last_reload_successful") != "1" {
 				t.Errorf("after a good one the realm is %q", g.realm(t))
 			}
@@ -313,12 +349,12 @@ func TestAFileThatTakesTheOthersPlaceIsTaken(t *testing.T) {
 		g := runFrom(t, text("one"))
 		const said = "the configuration file was written in place and is not taken"
 		// It is a good configuration up to here, and so could be taken for a whole one.
-		g.write(t, text("two")+"policies: []\n")
+		g.overwrite(t, text("two")+"policies: []\n")
 		eventually(t, "word of it", func() bool { return g.told(t, "WARN", said) == 1 })
 		if g.realm(t) != "one" {
 			t.Error("it was taken")
 		}
-		g.write(t, text("three"))
+		g.overwrite(t, text("three"))
 		eventually(t, "word of another", func() bool { return g.told(t, "WARN", said) == 2 })
 		if got, err := g.Reload(t.Context()); err != nil || got.Result != admin.Applied || g.realm(t) != "three" {
 			t.Errorf("asked for, it ends with %+v, %v", got, err)
@@ -337,9 +373,7 @@ func TestAFileThatTakesTheOthersPlaceIsTaken(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(g.file), "other"), nil, 0o600); err != nil { // looked at again
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(secret, []byte("a-secret-of-the-edge"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		replace(t, secret, "a-secret-of-the-edge")
 		eventually(t, "the secret in force", func() bool {
 			return get(t, g.Address(config.AuthRequest), "/auth", "X-Bearergate-Edge", "a-secret-of-the-edge").status == http.StatusUnauthorized && g.realmWith(t, "a-secret-of-the-edge") == "two"
 		})
@@ -373,9 +407,7 @@ func TestSecretsAreReadAgainWhenTheirFilesChange(t *testing.T) {
 			}
 			put := func(secret string) {
 				t.Helper()
-				if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				replace(t, file, secret)
 			}
 			put("the-first-secret-of-all")
 			if err := os.WriteFile(folder+"/b.yaml", []byte(text), 0o600); err != nil {
