@@ -58,7 +58,8 @@ func newTree(file string, root *yaml.Node, lookup func(string) (string, bool)) *
 func (t *tree) message(path string, node *yaml.Node, message protoreflect.MessageDescriptor) {
 	var kept []*yaml.Node
 	var meant []string
-	first := map[string]int{} // the line of each key
+	first := map[string]int{}                               // the line of each key
+	chosen := map[protoreflect.OneofDescriptor]*yaml.Node{} // of fields of which there can be one alone, the first
 	for pair := range slices.Chunk(node.Content, 2) {
 		key, value := pair[0], pair[1]
 		if key.Kind != yaml.ScalarNode {
@@ -85,6 +86,14 @@ func (t *tree) message(path string, node *yaml.Node, message protoreflect.Messag
 			continue
 		}
 		first[key.Value] = key.Line
+		if oneof := field.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
+			if other := chosen[oneof]; other != nil {
+				t.problem(key, below, fmt.Sprintf("cannot stand beside %s on line %d; keep one", other.Value, other.Line))
+				t.breakOff(below)
+				continue
+			}
+			chosen[oneof] = key
+		}
 		t.places[below] = place{key: key, value: value}
 		if t.field(below, value, field) {
 			kept = append(kept, key, value)
