@@ -20,6 +20,8 @@ import (
 // Access says who may call the API of a listener. The zero Access is for a listener
 // that only this machine reaches.
 type Access struct {
+	// Listener is its name, for the log; "" if it has none.
+	Listener string
 	// Off says that there is no API.
 	Off bool
 	// Credential returns what a call must have as its Bearer token; nil if it need

@@ -59,7 +59,11 @@ func NewServer(m *Metrics, logger *slog.Logger) *Server {
 // Another returns a server that shows and does the same as this one, for a listener
 // that may go while others stay, and to whose API some may have access.
 func (s *Server) Another(a Access) *Server {
-	other := &Server{pages: s.pages, logger: s.logger, shown: s.shown, stopping: make(chan struct{})}
+	logger := s.logger
+	if a.Listener != "" {
+		logger = logger.With(slog.String("listener", a.Listener))
+	}
+	other := &Server{pages: s.pages, logger: logger, shown: s.shown, stopping: make(chan struct{})}
 	other.stop = sync.OnceFunc(func() { close(other.stopping) })
 	mux := http.NewServeMux()
 	mux.Handle("/", s.pages)
@@ -70,7 +74,7 @@ func (s *Server) Another(a Access) *Server {
 			other.profilesOn(mux, a)
 		}
 	}
-	other.http = newHTTP(mux, s.logger)
+	other.http = newHTTP(mux, logger)
 	return other
 }
 

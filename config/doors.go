@@ -167,9 +167,9 @@ func (g *Gateway) newServer(e entry, next *change) server {
 			Logger:         g.logger.With(slog.String("listener", e.name)),
 		})
 	case *configv1.Admin:
-		return g.admin.Another(access(l))
+		return g.admin.Another(access(e.name, l))
 	default:
-		return g.admin.Another(admin.Access{Off: true})
+		return g.admin.Another(admin.Access{Listener: e.name, Off: true})
 	}
 }
 

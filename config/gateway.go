@@ -143,7 +143,7 @@ func NewGateway(ctx context.Context, c *configv1.Config, logger *slog.Logger, ve
 	g.panicked = panicReport(g.metrics, logger)
 	g.verifiers = newVerifierPool(logger, g.panicked, version)
 	g.verifiers.refused = func(verifier string, t bearer.Token, why string) { g.recent.Why(t.Fingerprint(), verifier, why) }
-	g.admin = admin.NewServer(g.metrics, logger.With(slog.String("listener", Admin)))
+	g.admin = admin.NewServer(g.metrics, logger)
 	for _, set := range options {
 		set(g)
 	}

@@ -85,8 +85,8 @@ func checkAdmin(config *configv1.Config, around surroundings) []finding {
 }
 
 // access says who may call the API of a listener.
-func access(l *configv1.Admin) admin.Access {
-	a := admin.Access{Off: l.GetApi().GetOff(), Profiles: l.GetApi().GetProfiles()}
+func access(name string, l *configv1.Admin) admin.Access {
+	a := admin.Access{Listener: name, Off: l.GetApi().GetOff(), Profiles: l.GetApi().GetProfiles()}
 	if secret := l.GetApi().GetCredential(); secret != nil {
 		read := secretSource(secret, os.LookupEnv)
 		a.Credential = func() ([]byte, error) {

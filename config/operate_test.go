@@ -118,3 +118,18 @@ func TestTheAdminAPICanBeLeftOut(t *testing.T) {
 		t.Errorf("/livez says %d", got)
 	}
 }
+
+// TestTheLogNamesTheAdminListenerThatWasCalled, of which there may be several.
+func TestTheLogNamesTheAdminListenerThatWasCalled(t *testing.T) {
+	r := runFrom(t, "listeners: {auth_request: {address: \"127.0.0.1:0\"}, admin: {address: \"127.0.0.1:0\"}, more: [{name: operators, admin: {address: \"127.0.0.1:0\"}}]}\n"+
+		asking("https://api.example.com/"))
+	for _, listener := range []string{config.Admin, "operators"} {
+		if _, err := admins(t, r.Address(listener), "").SetLog(t.Context(), &adminv1.SetLogRequest{Allowed: &adminv1.SetLogRequest_AllowedOneIn{AllowedOneIn: 7}}); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf(`"msg":"the gateway was changed through the admin API","listener":%q,"who":"127.0.0.1:`, listener)
+		if text := r.log.text(); strings.Count(text, want) != 1 {
+			t.Errorf("the log has no line like %s:\n%s", want, text)
+		}
+	}
+}
