@@ -81,7 +81,7 @@ func (s *Server) Another(a Access) *Server {
 func newHTTP(handler http.Handler, logger *slog.Logger) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true) // for gRPC
+	protocols.SetHTTP2(true) // for gRPC over TLS; as net/http is now, the next line alone would do
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           handler,

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -429,4 +430,46 @@ func TestWhoDoesNotReadIsGivenUp(t *testing.T) {
 			w.Close()
 		}
 	})
+}
+
+// endless is a body that has no end, and counts what was taken of it.
+type endless struct{ taken atomic.Int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.taken.Add(int64(len(p)))
+	return copy(p, strings.Repeat("x", len(p))), nil
+}
+
+// TestACallIsReadNoFurtherThanItMayBe, and its connection is closed: who sends without
+// end is not listened to, whatever reads the call.
+func TestACallIsReadNoFurtherThanItMayBe(t *testing.T) {
+	for _, call := range []string{"Status", "Tail"} {
+		for _, content := range []string{"application/json", "application/connect+json", "application/grpc-web+proto"} {
+			t.Run(call+" "+content, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBubble(false, admin.Access{})
+					defer b.end(t)
+					conn := b.pipes.dial()
+					defer conn.Close()
+					var sent endless
+					r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1"+apiPath+call, &sent)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Header.Set("Content-Type", content)
+					go func() { _ = r.Write(conn) }() // ends with the connection
+					resp, err := http.ReadResponse(bufio.NewReader(conn), r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					synctest.Wait()
+					if taken := sent.taken.Load(); taken > 1<<20 || !resp.Close {
+						t.Errorf("%s, after %d bytes; closed is %v", resp.Status, taken, resp.Close)
+					}
+				})
+			})
+		}
+	}
 }
