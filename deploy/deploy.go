@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-//go:embed envoy/envoy.yaml envoy/envoy-cache.yaml envoy/envoy-http.yaml nginx/nginx.conf nginx/nginx-cache.conf caddy/Caddyfile
+//go:embed envoy/envoy.yaml envoy/envoy-cache.yaml envoy/envoy-http.yaml nginx/nginx.conf nginx/nginx-cache.conf nginx/nginx-lua.conf caddy/Caddyfile
 var recipes embed.FS
 
 // Recipe is the configuration of one edge proxy, as it stands in this folder.
@@ -117,6 +117,13 @@ func NginxCache() Recipe {
 	return r
 }
 
+// NginxLua does what [NginxCache] does, in memory alone. It needs nginx's Lua module.
+func NginxLua() Recipe {
+	r := Nginx()
+	r.Name, r.file = "nginx-lua", "nginx/nginx-lua.conf"
+	return r
+}
+
 // Caddy asks the gateway with forward_auth.
 func Caddy() Recipe {
 	return Recipe{
@@ -130,7 +137,7 @@ func Caddy() Recipe {
 
 // Recipes returns all of them.
 func Recipes() []Recipe {
-	return []Recipe{Envoy(), EnvoyCache(), EnvoyHTTP(), Nginx(), NginxCache(), Caddy()}
+	return []Recipe{Envoy(), EnvoyCache(), EnvoyHTTP(), Nginx(), NginxCache(), NginxLua(), Caddy()}
 }
 
 func envoyAddress(host, port string) slot {

@@ -57,12 +57,15 @@ func edgeKinds() []edgeKind {
 		{name: "Caddy", recipe: deploy.Caddy()},
 		{name: "Envoy that keeps answers", recipe: deploy.EnvoyCache()},
 		{name: "nginx that keeps answers", recipe: deploy.NginxCache()},
+		{name: "nginx that keeps answers in Lua", recipe: deploy.NginxLua()},
 	}
 }
 
 // asks is the name of the recipe that the edge's is made of: one that keeps answers
 // decides as the other does.
-func (e *edge) asks() string { return strings.TrimSuffix(e.recipe.Name, "-cache") }
+func (e *edge) asks() string {
+	return strings.TrimSuffix(strings.TrimSuffix(e.recipe.Name, "-cache"), "-lua")
+}
 
 // envoyVariants are the recipes with encode_raw_headers off, which is Envoy's default.
 func envoyVariants() []edgeKind {

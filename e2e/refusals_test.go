@@ -208,6 +208,9 @@ func claimEdges() []edgeKind {
 				{set, "            auth_request_set $gate_sub $upstream_http_x_sub;\n            auth_request_set $gate_roles $upstream_http_x_roles;\n" + set},
 				{fingerprint, "            proxy_set_header X-Sub $gate_sub;\n            proxy_set_header X-Roles $gate_roles;\n" + fingerprint},
 			}
+			if k.recipe.Name == deploy.NginxLua().Name {
+				k.changes = append(k.changes, [2]string{`local TOLD = { "gate_reason",`, `local TOLD = { "gate_sub", "gate_roles", "gate_reason",`})
+			}
 		case k.recipe.Program == "caddy":
 			other := func(name string) string {
 				return strings.NewReplacer("X-Bearergate-Fingerprint", name, "unsaid_fingerprint", "unsaid_"+name).Replace(unsaid)

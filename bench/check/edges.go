@@ -58,6 +58,7 @@ const (
 	alone   = "alone"
 	withUs  = "with the gateway"
 	keeping = "with the gateway, keeping its answers"
+	inLua   = "the same in Lua"
 )
 
 // What a client of wrk is: as many connections as there are clients at once.
@@ -308,6 +309,7 @@ func nginxWays(us, kept *measure.Process) []way {
 		}},
 		{withUs, deploy.Nginx(), us.HTTP, true, asItIs},
 		{keeping, deploy.NginxCache(), kept.HTTP, true, asItIs},
+		{inLua, deploy.NginxLua(), kept.HTTP, true, asItIs},
 	}
 	for i := range ways {
 		ways[i].change = then(ways[i].change, nginxAnswers)

@@ -33,6 +33,8 @@ func summary(r *record) string {
 					add(fmt.Sprintf("whole requests per second of %s with the gateway, %s being 1", e.Name, e.Ways[1].Name), e.ratioTo(e.Ways[1].Name, w, measure.Rate))
 				case keeping:
 					add(fmt.Sprintf("the same where %s keeps the gateway's answers, %s alone being 1", e.Name, e.Name), e.ratioTo(alone, w, measure.Rate))
+				case inLua:
+					add(fmt.Sprintf("the same where %s keeps them in Lua", e.Name), e.ratioTo(alone, w, measure.Rate))
 				}
 			}
 		}
