@@ -208,6 +208,11 @@ func endingOf(err error) error {
 		return &ending{exitWrong, errors.New("the gateway does not let this in: " + text + "; see --credential-file")}
 	case connect.CodeUnimplemented:
 		return &ending{exitUnknown, errors.New("there is no admin API at that address; is it the admin listener's, without api.off?")}
+	case connect.CodeUnavailable:
+		if refused.IsRemote() {
+			return &ending{exitUnknown, errors.New("the gateway cannot answer: " + text)}
+		}
+		fallthrough
 	default:
 		return &ending{exitUnknown, errors.New("no answer from the gateway: " + text + "; does it run, and is --admin its admin listener?")}
 	}

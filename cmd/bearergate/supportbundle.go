@@ -51,13 +51,20 @@ Exit code 3 if the gateway gave nothing.`,
 			if out == "" {
 				out = name + ".tar.gz"
 			}
+			file, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+			switch {
+			case errors.Is(err, os.ErrExist):
+				return &ending{exitWrong, fmt.Errorf("--out: %s is there already; name another file", printable(out))}
+			case err != nil:
+				return &ending{exitWrong, fmt.Errorf("--out: %w", bareFileError(err))}
+			}
 			b := &bundle{taken: now, folder: name}
 			for _, p := range pieces(client, base) {
 				ctx, cancel := context.WithTimeout(cmd.Context(), r.timeout)
 				b.add(ctx, p)
 				cancel()
 			}
-			if err := b.write(out); err != nil {
+			if err := b.write(file); err != nil {
 				return &ending{exitUnknown, fmt.Errorf("--out: %w", bareFileError(err))}
 			}
 			if err := as.print(cmd.OutOrStdout(), b.summary(out), b.text(out)); err != nil {
@@ -155,7 +162,7 @@ func getPage(ctx context.Context, client *http.Client, url string) ([]byte, erro
 		return nil, err
 	case got.StatusCode == http.StatusNotFound && strings.Contains(url, "/debug/pprof/"):
 		return nil, errors.New("the listener has no api.profiles: true")
-	case got.StatusCode != http.StatusOK && got.StatusCode != http.StatusServiceUnavailable: // which /readyz says
+	case got.StatusCode != http.StatusOK && (got.StatusCode != http.StatusServiceUnavailable || !strings.HasSuffix(url, "/readyz")):
 		return nil, errors.New("the gateway answers " + got.Status)
 	}
 	return text, nil
@@ -196,7 +203,7 @@ func (b *bundle) add(ctx context.Context, p piece) {
 // whyNot says in words what is wrong with a call.
 func whyNot(err error) string {
 	if ended, ok := errors.AsType[*ending](endingOf(err)); ok && ended.err != nil {
-		return strings.TrimPrefix(ended.err.Error(), "no answer from the gateway: ")
+		return strings.TrimPrefix(strings.TrimPrefix(ended.err.Error(), "no answer from the gateway: "), "the gateway cannot answer: ")
 	}
 	return err.Error()
 }
@@ -222,15 +229,11 @@ not meant to be. Read it before you hand it on: names of hosts, files, policies 
 	return text.String()
 }
 
-// write writes the bundle, for nobody but its owner to read.
-func (b *bundle) write(path string) (err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
+// write writes the bundle into a file, which nobody but its owner reads, and closes it.
+func (b *bundle) write(file *os.File) (err error) {
 	defer func() {
 		if err = errors.Join(err, file.Close()); err != nil {
-			_ = os.Remove(path) // half of it would look like all
+			_ = os.Remove(file.Name()) // half of it would look like all
 		}
 	}()
 	zipped := gzip.NewWriter(file)

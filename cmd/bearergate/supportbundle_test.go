@@ -263,7 +263,9 @@ log: {level: debug, allowed_one_in: 1}
 			}
 		}
 	}
-	bearergate(exitUnknown, "", "support-bundle", "--out", out) // it is there already
+	if there := bearergate(exitWrong, "", "support-bundle", "--out", out); !strings.Contains(there.stderr, "--out: "+out+" is there already; name another file") {
+		t.Errorf("where there is one, it says %s", there.stderr)
+	}
 	again := filepath.Join(folder, "again.tar.gz")
 	piped := call(t, invocation{args: []string{"support-bundle", "--out", again, "--admin", g.address["admin"], "--credential-file", "-"}, stdin: canaries["the credential of the API"]})
 	if piped.code != exitGood || len(unpack(t, again)) != len(files) {
@@ -303,12 +305,23 @@ func TestASupportBundleSaysWhatIsNotInIt(t *testing.T) {
 	if says, files := bundle(off.address["admin"], exitGood); len(files) != 4 || files["metrics.txt"] == "" || !strings.Contains(says, "not in it: status.json: there is no admin API at that address") {
 		t.Errorf("without an API: %s", says)
 	}
+	credential := file(t, "credential", "0123456789abcdef")
+	gone := serve(t, nil, strings.Replace(onLoopback(e.URL()), `admin: {address: "127.0.0.1:0"}`,
+		fmt.Sprintf(`admin: {address: "127.0.0.1:0", api: {credential: {file: %q}, profiles: true}}`, credential), 1))
+	if err := os.Remove(credential); err != nil {
+		t.Fatal(err)
+	}
+	if says, files := bundle(gone.address["admin"], exitGood); len(files) != 4 || strings.Contains(says, "does it run") ||
+		!strings.Contains(says, "not in it: status.json: the credential of the admin API cannot be read; see api.credential of this listener\n") ||
+		!strings.Contains(says, "not in it: goroutines.txt: the gateway answers 503 ") {
+		t.Errorf("while nobody can be let in: %s", says)
+	}
 	if says, files := bundle("127.0.0.1:1", exitUnknown); len(files) != 1 || !strings.Contains(says, "not in it: metrics.txt: ") {
 		t.Errorf("without a gateway: %s", says)
 	}
 	for args, want := range map[string]string{"--timeout 0s": "give more than 0", "--admin nowhere": "is no address", "--out /dev/null/x": "not a directory"} {
 		got := call(t, invocation{args: append([]string{"support-bundle"}, strings.Fields(args)...)})
-		if got.code == exitGood || !strings.Contains(got.stderr, want) {
+		if got.code != exitWrong || !strings.Contains(got.stderr, want) {
 			t.Errorf("%s: %+v", args, got)
 		}
 	}
