@@ -94,7 +94,7 @@ func (a *api) Explain(ctx context.Context, r *adminv1.ExplainRequest) (*adminv1.
 	case *adminv1.ExplainRequest_Fingerprint:
 		var wrong string
 		if mark, wrong = fingerprint(which.Fingerprint); wrong != "" || mark == noToken {
-			return nil, connect.NewError(connect.CodeInvalidArgument, "fingerprint: is none, which has 12 hexadecimal digits, as the log has them")
+			return nil, connect.NewError(connect.CodeInvalidArgument, "fingerprint: is no fingerprint, which has 12 hexadecimal digits, as the log has them")
 		}
 		if q.Ask {
 			return nil, connect.NewError(connect.CodeInvalidArgument, "ask: nobody can be asked about a fingerprint; give the token")

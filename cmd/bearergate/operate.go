@@ -15,6 +15,7 @@ import (
 
 	adminv1 "github.com/bearergate/bearergate/proto/bearergate/admin/v1"
 	"github.com/bearergate/bearergate/proto/bearergate/admin/v1/adminv1connect"
+	"github.com/bearergate/bearergate/verifier"
 )
 
 func newStatusCommand() *cobra.Command {
@@ -198,6 +199,8 @@ the token's own end if it is a JWT that names one, at most a day; else for 300 s
 as token, since the gateway's last start if its configuration has no fingerprint. A restart forgets denials: have
 whoever issued the token withdraw it, too. What an edge keeps of an answer (edge_cache) is not called back.
 
+To deny a token again replaces its denial. So with --for 1s one that was a mistake is over.
+
 With --list, say which tokens are denied.`,
 		Example: `  bearergate deny --token-file - --reason leaked <token.txt
   bearergate deny --fingerprint 9f2c41d0a7be --reason runaway --for 1h
@@ -215,6 +218,9 @@ With --list, say which tokens are denied.`,
 			}
 			request := &adminv1.DenyRequest{Reason: reason}
 			if cmd.Flags().Changed("for") {
+				if last <= 0 || last > verifier.MaxDenial {
+					return &ending{exitWrong, errors.New("--for: give more than 0, and at most 720h")}
+				}
 				request.Duration = durationpb.New(last)
 			}
 			switch {
