@@ -47,13 +47,14 @@ type activity struct {
 }
 
 // point is what was decided in one step: by reason, by source if there is a verdict,
-// and of all those that were let through though refused.
-type point [gate.Reasons + verifier.Sources + 1]uint64
+// and of all, and by reason, those that were let through though refused.
+type point [gate.Reasons + verifier.Sources + 1 + gate.Reasons]uint64
 
 // Where in a point things are.
 const (
 	pointSources = gate.Reasons
 	pointShadow  = gate.Reasons + verifier.Sources
+	pointShadows = pointShadow + 1
 )
 
 // decisionCounters are those of a policy on a listener: enforced, and in shadow. Some
@@ -159,6 +160,7 @@ func (a *activity) count() (sum point) {
 					}
 					if shadow == 1 {
 						sum[pointShadow] += n
+						sum[pointShadows+int(reason)] += n
 					}
 				}
 			}
@@ -322,7 +324,7 @@ func (a *activity) recent() *adminv1.ActivityResponse {
 	r.Until = timestamppb.New(now.Add(-now.Sub(a.end))) // by the wall clock of now
 	for reason := range gate.Reason(gate.Reasons) {
 		if counts := a.column(int(reason)); counts != nil {
-			r.Reasons = append(r.Reasons, &adminv1.ReasonActivity{Reason: reason.String(), Outcome: reason.Outcome().String(), Counts: counts})
+			r.Reasons = append(r.Reasons, &adminv1.ReasonActivity{Reason: reason.String(), Outcome: reason.Outcome().String(), Counts: counts, Shadow: a.column(pointShadows + int(reason))})
 		}
 	}
 	for source := range verifier.Source(verifier.Sources) {

@@ -136,6 +136,13 @@ func TestActivityTellsSecondsApart(t *testing.T) {
 		expectCounts(t, "from the cache", bySource(r, verifier.FromCache), 3, 9, 0)
 		expectCounts(t, "from the endpoint", bySource(r, verifier.FromEndpoint), 0, 1, 0)
 		expectCounts(t, "in shadow", r.GetShadow(), 0, 4, 0)
+		for _, one := range r.GetReasons() {
+			if one.GetReason() == gate.InvalidToken.String() {
+				expectCounts(t, "invalid_token in shadow", one.GetShadow(), 0, 4, 0)
+			} else {
+				expectCounts(t, one.GetReason()+" in shadow", one.GetShadow())
+			}
+		}
 		if len(r.GetReasons()) != 3 || len(r.GetSources()) != 2 {
 			t.Errorf("reasons or sources that there were not: %v", r)
 		}

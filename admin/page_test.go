@@ -265,6 +265,10 @@ func TestThePageSaysWhatIsWrong(t *testing.T) {
 		}{
 			{"nothing", "good", "All is well", "Alles in Ordnung", func() {}},
 			{"a few refusals", "good", "All is well", "Alles in Ordnung", func() { w.decide(29, gate.Tally{Reason: gate.MissingToken}) }},
+			{"what a shadow lets through", "good", "All is well", "Alles in Ordnung", func() {
+				w.decide(28, gate.Tally{Policy: 1, Reason: gate.InvalidToken, Shadow: true})
+				w.decide(2, gate.Tally{Policy: 1, Reason: gate.VerifierUnavailable, Shadow: true})
+			}},
 			{"a denial is nothing bad", "good", "All is well", "Alles in Ordnung", func() {
 				if _, err := denials.DenyFingerprint("0123456789ab", time.Hour, "runs <b>wild", "me"); err != nil {
 					t.Fatal(err)
@@ -282,7 +286,7 @@ func TestThePageSaysWhatIsWrong(t *testing.T) {
 				configuration.LastReload = &admin.Reload{At: time.Now(), Result: admin.Refused, Error: "b.yaml:1:1: <no>"}
 			}},
 			{"many refusals", "warn", " % of all requests were refused in the last minute, most of them with missing_token", " % aller Anfragen wurden in der letzten Minute abgelehnt, die meisten mit missing_token", func() {
-				w.decide(1, gate.Tally{Reason: gate.MissingToken})
+				w.decide(5, gate.Tally{Reason: gate.MissingToken})
 			}},
 			{"an open breaker", "bad", "Verifier crm gives no answers", "Prüfstelle crm antwortet nicht", func() {
 				guard.Breaker, guard.Opened = verifier.Open, time.Now().Add(-3*time.Minute)

@@ -89,6 +89,7 @@ type decided struct {
 	end     int64
 	courses [gate.Reasons]course
 	minute  [gate.Reasons]uint64
+	through [gate.Reasons]uint64 // of the last minute, what a shadow let through
 	all     [gate.Reasons]uint64
 }
 
@@ -110,6 +111,7 @@ func decidedOf(r *adminv1.ActivityResponse) *decided {
 		reason := reasonsByWord[one.GetReason()]
 		d.courses[reason] = courseOf(one.GetCounts(), d.end)
 		d.minute[reason], d.all[reason] = sum(newest(one.GetCounts())), sum(one.GetCounts())
+		d.through[reason] = sum(newest(one.GetShadow()))
 	}
 	return d
 }

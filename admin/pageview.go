@@ -228,8 +228,8 @@ func (v *view) addActivity(r *adminv1.ActivityResponse) {
 	var first, why gate.Reason // the most frequent of what was refused, and of what got 503
 	firstN, whyN := uint64(0), uint64(0)
 	for reason := range gate.Reason(gate.Reasons) {
-		n := d.minute[reason]
-		all += n
+		all += d.minute[reason]
+		n := d.minute[reason] - d.through[reason] // of which a caller has noticed something
 		switch {
 		case n == 0 || reason.Outcome() == gate.Allow:
 		case reason.Outcome() == gate.Unavailable:

@@ -949,7 +949,9 @@ type ReasonActivity struct {
 	// What becomes of such a request: allow, unauthorized, forbidden, refused or unavailable.
 	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// How often, in each second.
-	Counts        []uint32 `protobuf:"varint,3,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	Counts []uint32 `protobuf:"varint,3,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	// Of these, those that were let through all the same, because the policy is in shadow; empty if there were none.
+	Shadow        []uint32 `protobuf:"varint,4,rep,packed,name=shadow,proto3" json:"shadow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1001,6 +1003,13 @@ func (x *ReasonActivity) GetOutcome() string {
 func (x *ReasonActivity) GetCounts() []uint32 {
 	if x != nil {
 		return x.Counts
+	}
+	return nil
+}
+
+func (x *ReasonActivity) GetShadow() []uint32 {
+	if x != nil {
+		return x.Shadow
 	}
 	return nil
 }
@@ -3319,11 +3328,12 @@ const file_bearergate_admin_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x19\n" +
 	"\bat_least\x18\x03 \x01(\x04R\aatLeast\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"Z\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"r\n" +
 	"\x0eReasonActivity\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x12\x16\n" +
-	"\x06counts\x18\x03 \x03(\rR\x06counts\"@\n" +
+	"\x06counts\x18\x03 \x03(\rR\x06counts\x12\x16\n" +
+	"\x06shadow\x18\x04 \x03(\rR\x06shadow\"@\n" +
 	"\x0eSourceActivity\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\rR\x06counts\"}\n" +
