@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,7 @@ func TestThePictureSaysHowAGatewayDoes(t *testing.T) {
 		"no answer (decision)                     1ms        3s     1,234",
 		"crm valid (call)                     12.35ms   98.77ms     1,234",
 		"from cache (decision)                  612ns    2.3",
-		"crm              open           3       0     12  1,234 of 100,000     7 of 25,000",
+		"crm              open           3       0     12  1,234 of 100,000   7 of 25,000",
 		"a-verifier-with… closed ",
 		"2 tokens are denied",
 		"who asks most, in 5 min",
@@ -91,8 +92,19 @@ func TestThePictureSaysHowAGatewayDoes(t *testing.T) {
 	if other := (&picture{sight: busy(), width: 100, window: 3}).text(); !strings.Contains(other, "in 15 min") || !strings.Contains(other, `"\x1b[2J"`) || strings.Contains(other, "\x1b") {
 		t.Errorf("the other window:\n%q", other)
 	}
-	if narrow := (&picture{sight: busy(), width: 30}).text(); !strings.Contains(narrow, "  invalid_t…        29") {
+	if narrow := (&picture{sight: busy(), width: 30}).text(); !strings.Contains(narrow, "  invalid_t…        29       …\n") {
 		t.Errorf("in a narrow terminal:\n%s", narrow)
+	}
+	one := busy()
+	one.status.Verifiers = one.status.GetVerifiers()[:1]
+	if text := (&picture{sight: one, width: 80}).text(); !strings.Contains(text, "crm      open           3       0     12  1,234 of 100,000   7 of 25,000\n") {
+		t.Errorf("in a terminal of 80 columns:\n%s", text)
+	}
+	half := regexp.MustCompile(`(?m)\d[^ \n]*…$`) // is it 1, or 1,000?
+	for width := range 100 {
+		if found := half.FindString((&picture{sight: busy(), width: width}).text()); found != "" {
+			t.Errorf("with %d columns a line ends with %s", width, found)
+		}
 	}
 	failed := &picture{sight: busy(), width: 100, err: errors.New("nobody \x1b is there")}
 	if text := failed.text(); !strings.Contains(text, `"no answer from the gateway: nobody \x1b is there"`) || !strings.Contains(text, "who asks most") {
@@ -140,7 +152,7 @@ func TestTopWithoutATerminal(t *testing.T) {
 	mustGet(t, g.address["auth_request"], "/auth", good, http.StatusOK)
 	for _, args := range [][]string{{}, {"--once"}} {
 		got := call(t, invocation{args: append([]string{"top", "--admin", g.address["admin"]}, args...), secrets: []string{good}})
-		if got.code != exitGood || got.stderr != "" || !strings.HasPrefix(got.stdout, "bearergate ") || !strings.Contains(got.stdout, "crm              closed") || strings.Contains(got.stdout, "\x1b") || strings.Contains(got.stdout, "q end") {
+		if got.code != exitGood || got.stderr != "" || !strings.HasPrefix(got.stdout, "bearergate ") || !strings.Contains(got.stdout, "crm      closed") || strings.Contains(got.stdout, "\x1b") || strings.Contains(got.stdout, "q end") {
 			t.Errorf("%q: %+v", args, got)
 		}
 	}

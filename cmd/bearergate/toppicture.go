@@ -47,9 +47,22 @@ func (p *picture) text() string {
 		lines = lines[:1]
 	}
 	for i, line := range lines {
-		lines[i] = ansi.Truncate(line, p.width, "…")
+		lines[i] = cut(line, p.width)
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// cut fits a line into so many columns. Of a number there is all or nothing: 1… could
+// be 1 or 1,000.
+func cut(line string, width int) string {
+	if ansi.StringWidth(line) <= width {
+		return line
+	}
+	kept := ansi.Truncate(ansi.Strip(line), width-1, "")
+	if word := kept[strings.LastIndexByte(kept, ' ')+1:]; strings.ContainsAny(word, "0123456789") {
+		width = ansi.StringWidth(kept) - ansi.StringWidth(word) + 1
+	}
+	return ansi.Truncate(line, width, "…")
 }
 
 func (p *picture) paint(code, text string) string {
@@ -260,13 +273,18 @@ func (p *picture) verifiers() []string {
 	if len(all) == 0 {
 		return nil
 	}
-	lines := []string{p.paint(bold, fmt.Sprintf("%s %-9s %6s %7s %6s  %-20s %s", column("verifier", p.names(16)), "breaker", "calls", "waiting", "shed", "good", "refused"))}
+	longest := len("verifier")
+	for _, v := range all {
+		longest = max(longest, ansi.StringWidth(printable(v.GetName())))
+	}
+	names := min(longest, p.names(16))
+	lines := []string{p.paint(bold, fmt.Sprintf("%s %-9s %6s %7s %6s  %-18s %s", column("verifier", names), "breaker", "calls", "waiting", "shed", "good", "refused"))}
 	for _, v := range all {
 		breaker := fmt.Sprintf("%-9s", printable(v.GetBreaker()))
 		if v.GetBreaker() != "closed" {
 			breaker = p.paint(red, breaker)
 		}
-		lines = append(lines, fmt.Sprintf("%s %s %6d %7d %6d  %-20s %s", column(v.GetName(), p.names(16)), breaker, v.GetCalls(), v.GetCallsWaiting(), v.GetCallsShed(),
+		lines = append(lines, fmt.Sprintf("%s %s %6d %7d %6d  %-18s %s", column(v.GetName(), names), breaker, v.GetCalls(), v.GetCallsWaiting(), v.GetCallsShed(),
 			thousands(v.GetGood().GetEntries())+" of "+thousands(v.GetGood().GetMost()), thousands(v.GetRefused().GetEntries())+" of "+thousands(v.GetRefused().GetMost())))
 	}
 	if n := p.status.GetDenied(); n > 0 {
