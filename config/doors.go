@@ -137,7 +137,7 @@ func (g *Gateway) openDoor(ctx context.Context, e entry, next *change) (*door, e
 	if err != nil {
 		return nil, fmt.Errorf("%s.address: %s: %w", e.path, e.GetAddress(), bareListenError(err))
 	}
-	d.desk.listener = netutil.LimitListener(l, maxConnections)
+	d.desk.listener = netutil.LimitListener(&patient{Listener: l, logger: g.logger.With(slog.String("listener", e.name))}, maxConnections)
 	if a, ok := e.fields.(*configv1.Admin); ok && l.Addr().Network() == "tcp" && isExposed(l.Addr().String(), a) {
 		_ = l.Close()
 		return nil, fmt.Errorf("%s.address: %q %s", e.path, e.GetAddress(), exposed)
@@ -192,7 +192,6 @@ func (d *door) address() string {
 	return a.String()
 }
 
-// close ends a desk at which nobody is served.
 // turnAway takes no new connections at a desk. Those that it has go on.
 func (d *desk) turnAway() {
 	if d.served { // else its server has yet to be told, which closing does
@@ -201,6 +200,7 @@ func (d *desk) turnAway() {
 	}
 }
 
+// close ends a desk at which nobody is served.
 func (d *desk) close() {
 	_ = d.listener.Close()                      // a server that has run closed it already
 	_ = d.server.Shutdown(context.Background()) // has nothing to wait for

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"log/slog"
+	"net"
 	"time"
 
 	"github.com/bearergate/bearergate/admin"
@@ -41,3 +43,8 @@ func (g *Gateway) MadeVerifiers() int {
 
 // Events are what watches the decisions.
 func (g *Gateway) Events() *gate.Events { return g.events }
+
+// NewPatient is a listener as the gateway has them.
+func NewPatient(l net.Listener, logger *slog.Logger) net.Listener {
+	return &patient{Listener: l, logger: logger}
+}

@@ -123,8 +123,11 @@ func readFile(path string, flags int) ([]byte, *os.File, error) {
 
 func unreadable(path string, err error) error {
 	text := "cannot be read; see that it is a file and that the gateway's user may read it"
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		text = "there is no such file; give the path of the configuration file"
+	case tooManyFiles(err):
+		text = "cannot be read, because too many files are open; " + moreFiles
 	}
 	return &Error{Problems: []Problem{{File: path, Text: text}}, cause: err}
 }

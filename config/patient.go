@@ -1,0 +1,41 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// patient is a listener that tells when connections wait because the process has too
+// many open files. The servers come again after a while, and say it nowhere that an
+// operator looks.
+type patient struct {
+	net.Listener
+
+	logger *slog.Logger
+	said   atomic.Pointer[time.Time]
+}
+
+// Accept implements [net.Listener].
+func (p *patient) Accept() (net.Conn, error) {
+	conn, err := p.Listener.Accept()
+	if tooManyFiles(err) {
+		if now, said := time.Now(), p.said.Load(); said == nil || now.Sub(*said) >= logWindow {
+			p.said.Store(&now)
+			p.logger.LogAttrs(context.Background(), slog.LevelWarn, "connections wait, because too many files are open; "+moreFiles)
+		}
+	}
+	return conn, err
+}
+
+// moreFiles is what to do about too many open files.
+const moreFiles = "see who opens so many connections, or raise the limit (LimitNOFILE, ulimit -n)"
+
+// tooManyFiles reports whether something failed because the process, or the machine, can open no more.
+func tooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
