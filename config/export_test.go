@@ -48,3 +48,6 @@ func (g *Gateway) Events() *gate.Events { return g.events }
 func NewPatient(l net.Listener, logger *slog.Logger) net.Listener {
 	return &patient{Listener: l, logger: logger}
 }
+
+// Unreadable is the error about a configuration file that could not be opened.
+var Unreadable = unreadable

@@ -53,3 +53,10 @@ func TestTheLogSaysThatConnectionsWaitForOpenFiles(t *testing.T) {
 		})
 	}
 }
+
+func TestAFileThatCannotBeOpenedForWantOfFilesIsNotPutDownToItsRights(t *testing.T) {
+	err := config.Unreadable("x.yaml", &os.PathError{Op: "open", Path: "x.yaml", Err: syscall.EMFILE})
+	if !strings.HasPrefix(err.Error(), "x.yaml: cannot be read, because too many files are open; ") {
+		t.Errorf("got %v", err)
+	}
+}
