@@ -42,6 +42,8 @@ type attack struct {
 	raw                  string // all of it instead, but for the line that names the case
 	// What is sent over HTTP/2 instead: the fields of a header block as they stand here.
 	http2 []hpack.HeaderField
+	// late says that the body over HTTP/2 comes only when the request is answered.
+	late bool
 	// good is the good token that the request has, if it has one and says so as it must.
 	// It may then reach what that token is good for.
 	good string
@@ -575,7 +577,7 @@ func (s *attacked) send(ctx context.Context, a attack) (name string, answers []i
 		for _, f := range append(slices.Clone(a.http2), hpack.HeaderField{Name: "x-case", Value: "CASE"}) {
 			fields = append(fields, hpack.HeaderField{Name: fill(f.Name), Value: fill(f.Value)})
 		}
-		answers, err = exchangeHTTP2(c, fields, body)
+		answers, err = exchangeHTTP2(c, fields, body, a.late)
 		return name, answers, err
 	}
 	text := a.raw
