@@ -336,11 +336,14 @@ func TestTheWalkReadsWhatTheGeneratedTypesRead(t *testing.T) {
 // TestTheWalkAgreesAfterAnyChange changes single bytes of good checks in many ways;
 // fuzzing goes further.
 func TestTheWalkAgreesAfterAnyChange(t *testing.T) {
+	if raceDetector {
+		t.Skip("nothing here runs at the same time, and it would take a minute; make unit runs it without")
+	}
 	root := leastAndMost()
 	for name, data := range seeds(t) {
 		changed := make([]byte, len(data))
 		for i := range data {
-			for _, b := range []byte{0, 1, 0x7f, 0x80, 0xff, data[i] ^ 1, data[i] + 1, data[i] - 1, data[i] ^ 0x80, byte(rand.Uint32())} {
+			for _, b := range []byte{0, 1, 0x7f, 0x80, 0xff, data[i] + 1, data[i] - 1, data[i] ^ 0x80, byte(rand.Uint32())} {
 				copy(changed, data)
 				changed[i] = b
 				if problem := disagree(root, changed); problem != "" {
