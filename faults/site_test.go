@@ -248,8 +248,8 @@ var quick = settings{
 	"of_last":        "12",
 	"open_for":       "100ms",
 	"max_tokens":     "10000",
-	"valid_ttl":      "60s",
-	"invalid_ttl":    "60s",
+	"valid_ttl":      "300s", // longer than a test takes on a machine that is busy
+	"invalid_ttl":    "300s",
 	"refresh_before": "0s",
 	"stale_if_error": "0s",
 }

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,13 +18,26 @@ func TestStampede(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			g := s.gateway(t, settings{"max_tokens": room, "max_wait": "30s", "timeout": "30s"})
-			s.trouble(t, crmnow.Fault{Delay: 200 * time.Millisecond})
+			s.trouble(t, crmnow.Fault{Hang: true}) // until all are there
 			tokens := append(s.issueMany(t, 5), s.invent())
 			requests := make([]string, 0, 200)
 			for i := range 200 {
 				requests = append(requests, tokens[i%len(tokens)])
 			}
-			for i, a := range g.askAll(t, requests) {
+			var answers []answer
+			var asking sync.WaitGroup
+			defer asking.Wait() // also if the test fails
+			defer s.ClearFaults()
+			asking.Go(func() { answers = g.askAll(t, requests) })
+			eventually(t, "all requests wait", func() error {
+				if n := g.metric(t, "bearergate_cache_waiting_requests"); n != float64(len(requests)) {
+					return fmt.Errorf("%v wait", n)
+				}
+				return nil
+			})
+			s.ClearFaults()
+			asking.Wait()
+			for i, a := range answers {
 				if good := i%len(tokens) < 5; good && !a.allowed() || !good && !a.refused() {
 					t.Errorf("a token (good: %t) got %v", good, a)
 				}
