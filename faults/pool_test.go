@@ -1,9 +1,10 @@
 package faults_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/bearergate/bearergate/crmnow"
 )
@@ -13,9 +14,19 @@ import (
 func pooled(t *testing.T, s *site) *gateway {
 	t.Helper()
 	g := s.gateway(t, settings{"timeout": "3s", "max": "40", "reserved": "1", "max_wait": "10s", "failures": "1000", "of_last": "1000"})
-	end := s.trouble(t, crmnow.Fault{Delay: 200 * time.Millisecond})
-	g.learn(t, s.issueMany(t, 39))
+	tokens := s.issueMany(t, 39)
+	end := s.trouble(t, crmnow.Fault{Hang: true}) // until each question has a connection of its own
+	var asking sync.WaitGroup
+	asking.Go(func() { g.askAll(t, tokens) })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := s.AwaitVerifying(ctx, len(tokens))
 	end()
+	asking.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.learn(t, tokens)
 	_, port := hostPort(t, s.crossing.Listen)
 	// Each connection has two ends in this process, and there is the listener.
 	if n := (socketsAt(map[int]bool{port: true}) - 1) / 2; n < 10 {
