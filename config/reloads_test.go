@@ -42,7 +42,7 @@ listeners:
   admin: {address: "127.0.0.1:0"}
   more: [{name: moving, auth_request: {address: "unix:%s/%d", trust: {original: x-original}}}]
 verifiers: [{name: crm, verifytoken: {url: %q}, timeout: %dms}]
-cache: {invalid_ttl: 60s}
+cache: {valid_ttl: 300s, refresh_before: 0s, invalid_ttl: 300s}
 default_policy: {realm: g%d, identity: [{name: X-Number, constant: "%d"}]}
 `, dir, n%2, url, 10_000+n/10, n, n)
 	require := ""
