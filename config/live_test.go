@@ -234,8 +234,8 @@ func TestWhatCannotBeExplained(t *testing.T) {
 	}{
 		"nothing":                    {&adminv1.ExplainRequest{}, "name the token, or its fingerprint"},
 		"an empty token":             {ofToken(" \n"), "token: is empty"},
-		"no fingerprint":             {ofFingerprint("secret"), "fingerprint: is none"},
-		"a request without a token":  {ofFingerprint("none"), "fingerprint: is none"},
+		"no fingerprint":             {ofFingerprint("secret"), "fingerprint: is no fingerprint"},
+		"a request without a token":  {ofFingerprint("none"), "fingerprint: is no fingerprint"},
 		"to ask about a fingerprint": {&adminv1.ExplainRequest{Which: ofFingerprint("0123456789ab").GetWhich(), Ask: true}, "ask: nobody can be asked"},
 		"a host without a path":      {&adminv1.ExplainRequest{Which: ofToken("x").GetWhich(), Host: "a"}, "path: is missing"},
 		"a listener that is none":    {&adminv1.ExplainRequest{Which: ofToken("x").GetWhich(), Listener: "admin"}, "there is no such listener for proxies"},
