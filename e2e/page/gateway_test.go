@@ -34,7 +34,7 @@ verifiers:
     verifytoken: {url: %q}
     timeout: 1s
     breaker: {failures: 3, of_last: 3, open_for: 60s}
-cache: {max_tokens: 1000}
+cache: {max_tokens: 1000, valid_ttl: 300s}
 shutdown_timeout: 5s
 `
 
