@@ -218,6 +218,19 @@ func newBubble(grpc bool, access admin.Access) *bubble {
 	return b
 }
 
+// tail watches all decisions, and has been told that it does.
+func (b *bubble) tail(ctx context.Context, t *testing.T) adminv1connect.AdminServiceTailClientStream {
+	t.Helper()
+	stream, err := b.client.Tail(ctx, &adminv1.TailRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
 func (b *bubble) end(t *testing.T) {
 	t.Helper()
 	b.idle()
@@ -293,15 +306,9 @@ func TestWhatWasMissedIsTold(t *testing.T) {
 		defer b.end(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		stream, err := b.client.Tail(ctx, &adminv1.TailRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream := b.tail(ctx, t)
 		defer stream.Close()
 		defer cancel()
-		if _, err := stream.Receive(); err != nil {
-			t.Fatal(err)
-		}
 		g := decides(t, &b.events, answering{err: &verifier.NoAnswer{}})
 		const n = 2000
 		for range n {
@@ -376,15 +383,9 @@ func TestATailEndsWithItsCredential(t *testing.T) {
 				defer cancel()
 				ctx, call := connect.NewClientContext(ctx)
 				call.RequestHeader().Set("Authorization", "Bearer "+credential)
-				stream, err := b.client.Tail(ctx, &adminv1.TailRequest{})
-				if err != nil {
-					t.Fatal(err)
-				}
+				stream := b.tail(ctx, t)
 				defer stream.Close()
 				defer cancel()
-				if _, err := stream.Receive(); err != nil {
-					t.Fatal(err)
-				}
 				now.Store(&test.later)
 				begin := time.Now()
 				decides(t, &b.events, answering{verdict: verifier.Verdict{Valid: true}}).Decide(ctx, asked())
