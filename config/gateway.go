@@ -192,15 +192,10 @@ func (g *Gateway) nameUnused() {
 // panicReport returns the function that counts and logs a panic that became a
 // 503. Of a burst only some get a line: each has a whole stack.
 func panicReport(metrics *admin.Metrics, logger *slog.Logger) func(*verifier.Panic) {
-	const pause = 10 * time.Second
-	var mu sync.Mutex
-	var last time.Time
+	var lines seldom
 	return func(p *verifier.Panic) {
 		metrics.Panicked()
-		mu.Lock()
-		defer mu.Unlock()
-		if now := time.Now(); last.IsZero() || now.Sub(last) >= pause {
-			last = now
+		if lines.now() {
 			logger.Error("the gateway has a fault: a panic was turned into a 503; please report it with this stack",
 				slog.String("panic", p.Kind), slog.String("stack", string(p.Stack)))
 		}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // patient is a listener that tells when connections wait because the process has too
@@ -17,17 +15,14 @@ type patient struct {
 	net.Listener
 
 	logger *slog.Logger
-	said   atomic.Pointer[time.Time]
+	seldom seldom
 }
 
 // Accept implements [net.Listener].
 func (p *patient) Accept() (net.Conn, error) {
 	conn, err := p.Listener.Accept()
-	if tooManyFiles(err) {
-		if now, said := time.Now(), p.said.Load(); said == nil || now.Sub(*said) >= logWindow {
-			p.said.Store(&now)
-			p.logger.LogAttrs(context.Background(), slog.LevelWarn, "connections wait, because too many files are open; "+moreFiles)
-		}
+	if tooManyFiles(err) && p.seldom.now() {
+		p.logger.LogAttrs(context.Background(), slog.LevelWarn, "connections wait, because too many files are open; "+moreFiles)
 	}
 	return conn, err
 }
