@@ -290,9 +290,9 @@ func (g *Gateway) leftOpen() []*door {
 // goingTime is how long HTTP edges have to end their connections themselves.
 const goingTime = 2 * time.Second
 
-// askToGo has each reply of a desk say that it is the last of its connection. net/http itself drops what it reads once it shuts down, and
-// a connection that was just made may have a request on its way; gRPC tells its
-// edges in time.
+// askToGo has each reply of a desk say that it is the last of its connection. net/http
+// itself drops what it reads once it shuts down, and a connection that was just made may
+// have a request on its way; gRPC tells its edges in time.
 func (g *Gateway) askToGo(ctx context.Context, at *desk) {
 	face, ok := at.server.(*authrequest.Server)
 	if !ok || !at.served {
