@@ -64,6 +64,33 @@ func TestAddressesReplaceEveryDefault(t *testing.T) {
 	}
 }
 
+// TestWhatNginxAsksByIsTheSameInAllItsRecipes: those that keep answers have all that the
+// one has which does not, so that a line that mattered there is not missing here.
+func TestWhatNginxAsksByIsTheSameInAllItsRecipes(t *testing.T) {
+	lines := func(r Recipe) map[string]int {
+		text, err := r.Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := map[string]int{}
+		for _, line := range settings(text) {
+			n[strings.Join(strings.Fields(line), " ")]++
+		}
+		return n
+	}
+	for _, r := range []Recipe{NginxCache(), NginxLua()} {
+		has := lines(r)
+		for line, n := range lines(Nginx()) {
+			if line == "proxy_buffer_size 8k;" && has["proxy_buffer_size 16k;"] == n {
+				continue // the key has to lie there, too
+			}
+			if has[line] < n {
+				t.Errorf("%s: %q stands there %d times, and in nginx.conf %d times", r.file, line, has[line], n)
+			}
+		}
+	}
+}
+
 func TestNoAddressesLeaveTheRecipeAsItStands(t *testing.T) {
 	for _, recipe := range Recipes() {
 		text, err := recipe.At(Addresses{})
