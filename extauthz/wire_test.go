@@ -337,7 +337,7 @@ func TestTheWalkReadsWhatTheGeneratedTypesRead(t *testing.T) {
 // fuzzing goes further.
 func TestTheWalkAgreesAfterAnyChange(t *testing.T) {
 	if raceDetector {
-		t.Skip("nothing here runs at the same time, and it would take a minute; make unit runs it without")
+		t.Skip("nothing here runs at the same time, and it would take a minute; make unit runs this package without the detector, too")
 	}
 	root := leastAndMost()
 	for name, data := range seeds(t) {
